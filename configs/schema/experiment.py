@@ -1,0 +1,63 @@
+"""One experiment: everything that a run is made of."""
+
+import re
+from dataclasses import dataclass, field
+
+from configs.errors import ConfigError, FieldError
+from configs.schema.attack import Attack, NoAttack
+from configs.schema.checks import at_least
+from configs.schema.data import ClassificationData, Data, ImageTextData
+from configs.schema.evaluation import EvaluationConfig
+from configs.schema.logging import LoggingConfig
+from configs.schema.model import ModelConfig
+from configs.schema.module import Module, OptimConfig, RobustFinetuning
+from configs.schema.trainer import TrainerConfig
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """A complete run. `name` is the experiment file's, unless it says another."""
+
+    name: str
+    seed: int = 0
+    output: str = "outputs"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Data = field(default_factory=ClassificationData)
+    module: Module = field(default_factory=RobustFinetuning)
+    attack: Attack = field(default_factory=NoAttack)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        at_least(0, seed=self.seed)
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise FieldError("name", f"becomes a folder: letters, digits and _ . - only, got '{self.name}'")
+        self._check_optimiser()
+        self._check_data()
+
+    def _check_optimiser(self) -> None:
+        if self.optim.fused and self.trainer.clip_norm is not None and self.trainer.precision == "bf16-mixed":
+            raise ConfigError(
+                "optim.fused=true with trainer.clip_norm and trainer.precision=bf16-mixed raises in Lightning 2.6; "
+                "set optim.fused=false"
+            )
+        if self.optim.fused and self.optim.kind != "adamw":
+            raise ConfigError(f"optim.fused=true needs optim.kind=adamw, got {self.optim.kind}")
+
+    def _check_data(self) -> None:
+        world = self.trainer.devices * self.trainer.nodes
+        if self.data.batch_size % world:
+            raise ConfigError(
+                f"data.batch_size={self.data.batch_size} counts all ranks and must be a multiple of "
+                f"trainer.devices * trainer.nodes = {world}"
+            )
+        paired = isinstance(self.data, ImageTextData)
+        if paired == isinstance(self.module, RobustFinetuning):
+            wanted = "classification or open_world" if paired else "image_text"
+            raise ConfigError(f"module.kind={self.module.kind} needs data.kind={wanted}, got {self.data.kind}")
+        if paired and not isinstance(self.attack, NoAttack):
+            raise ConfigError(
+                f"module.kind={self.module.kind} trains on clean pixels; set attack.kind=none, got {self.attack.kind}"
+            )

@@ -1,0 +1,160 @@
+"""Whole batches, read and assembled where the loader wants them: in its workers, or in the main process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from configs.errors import DataError
+from datamodules.images import Transform
+from datamodules.plan import EvalPlan, TrainPlan
+from datamodules.reader import Record, SplitReader
+from datamodules.seeds import Purpose, stream
+
+Batch = dict[str, Any]
+REPLACEMENTS = 10  # draws until a readable sample stands in for an unreadable one
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A batch on its way to the main process, with what went wrong. Without a batch, the last error is fatal: errors
+    travel as text, because torch would wrap an exception in the worker's traceback."""
+
+    batch: Batch | None
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One sample, decoded. `pixels` uint8 (3, H, W)."""
+
+    record: Record
+    pixels: np.ndarray
+    index: int
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What a batch says beside its pixels.
+
+    ood: None leaves `is_ood` out; a split that is not made of the data set's classes has label -1.
+    """
+
+    foreign: bool = False
+    ood: bool | None = None
+    text: bool = False
+
+    def __call__(self, pictures: Sequence[Picture], valid: np.ndarray) -> Batch:
+        """The batch dict. DataError where the pictures differ in size."""
+        label = [-1 if self.foreign else picture.record.label for picture in pictures]
+        batch: Batch = {
+            "image": torch.from_numpy(_stack(pictures)),
+            "label": torch.tensor(label, dtype=torch.int64),
+            "valid": torch.from_numpy(valid),
+            "index": torch.tensor([picture.index for picture in pictures], dtype=torch.int64),
+            "key": [picture.record.key for picture in pictures],
+        }
+        if self.ood is not None:
+            batch["is_ood"] = torch.full((len(pictures),), self.ood)
+        if self.text:
+            batch["text"] = [picture.record.text for picture in pictures]
+        return batch
+
+
+def _stack(pictures: Sequence[Picture]) -> np.ndarray:
+    shape = pictures[0].pixels.shape
+    for picture in pictures:
+        if picture.pixels.shape != shape:
+            raise DataError(
+                f"samples {pictures[0].record.key!r} and {picture.record.key!r} differ in size "
+                f"({_size(pictures[0])} and {_size(picture)}): set data.image_size"
+            )
+    return np.stack([picture.pixels for picture in pictures])
+
+
+def _size(picture: Picture) -> str:
+    return "x".join(str(side) for side in picture.pixels.shape[:0:-1])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pictures come from, and what becomes of them. One split, one rank."""
+
+    reader: SplitReader
+    transform: Transform
+    labelling: Labelling
+    rank: int = 0
+    world: int = 1
+
+    def picture(self, index: int, random: np.random.Generator | None = None) -> Picture:
+        """The sample at this position. DataError, with key and shard, where it can't be read or decoded."""
+        record = self.reader.read(index)
+        try:
+            return Picture(record, self.transform(record.image, random), index)
+        except DataError as error:
+            raise DataError(
+                f"{self.reader.where(index)}: {error}; replace it and pack the data set again, or, in training, "
+                "tolerate some with data.max_errors"
+            ) from error
+
+
+class TrainBatches(Dataset[Fetched]):
+    """Training batches by (epoch, batch). Holds no position, so a worker can outlive an epoch and is never stale.
+
+    A sample that can't be read is replaced by one drawn by (seed, epoch, batch, slot, attempt); what is random in a
+    picture depends on (seed, epoch, sample) alone.
+    """
+
+    def __init__(self, source: Source, plan: TrainPlan, augment: bool, tolerant: bool) -> None:
+        self.source = source
+        self.plan = plan
+        self.augment = augment
+        self.tolerant = tolerant
+
+    def __len__(self) -> int:
+        return self.plan.batches
+
+    def __getitem__(self, place: tuple[int, int]) -> Fetched:
+        errors: list[str] = []
+        indices = self.plan.batch(*place, self.source.rank, self.source.world)
+        first = self.source.rank * len(indices)
+        try:
+            pictures = [self._picture(place, first + slot, int(index), errors) for slot, index in enumerate(indices)]
+            return Fetched(self.source.labelling(pictures, np.ones(len(indices), bool)), tuple(errors))
+        except DataError as error:
+            return Fetched(None, (*errors, str(error)))
+
+    def _picture(self, place: tuple[int, int], slot: int, index: int, errors: list[str]) -> Picture:
+        epoch, batch = place
+        for attempt in range(REPLACEMENTS):
+            random = stream(Purpose.AUGMENT, self.plan.seed, epoch, index) if self.augment else None
+            try:
+                return self.source.picture(index, random)
+            except DataError as error:
+                if not self.tolerant:
+                    raise
+                errors.append(str(error))
+            draw = stream(Purpose.REPLACE, self.plan.seed, epoch, batch, slot, attempt)
+            index = int(draw.integers(self.plan.samples))
+        raise DataError(f"{REPLACEMENTS} samples in a row can't be read, the last one: {errors.pop()}")
+
+
+class EvalBatches(Dataset[Fetched]):
+    """Evaluation batches by (any epoch, batch). Nothing is random, and no error is tolerated."""
+
+    def __init__(self, source: Source, plan: EvalPlan) -> None:
+        self.source = source
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return self.plan.batches
+
+    def __getitem__(self, place: tuple[int, int]) -> Fetched:
+        indices, valid = self.plan.batch(place[1], self.source.rank)
+        try:
+            return Fetched(self.source.labelling([self.source.picture(int(index)) for index in indices], valid))
+        except DataError as error:
+            return Fetched(None, (str(error),))

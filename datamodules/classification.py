@@ -1,0 +1,69 @@
+"""Labelled images."""
+
+from pathlib import Path
+
+from configs.errors import DataError
+from configs.schema.data import ClassificationData
+from datamodules.base import PlannedDataModule
+from datamodules.batches import Labelling
+from datamodules.loader import PlannedLoader
+from datamodules.manifest import check_class_names, read_lines
+from datamodules.reader import SplitReader
+
+
+class ClassificationDataModule(PlannedDataModule):
+    """Labelled images for fine-tuning and zero-shot evaluation.
+
+    Raises:
+        DataError: on setup, where class names repeat, there are none, or an override has another number of them.
+    """
+
+    config: ClassificationData
+
+    def __init__(self, config: ClassificationData, seed: int, accumulate: int = 1) -> None:
+        super().__init__(config, seed, accumulate)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by label: data.class_names', or the data set's own."""
+        return self._lines(self.config.class_names) or self.manifest.class_names
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Prompts with {c} for the class name: data.templates', or the data set's own."""
+        return self._lines(self.config.templates) or self.manifest.templates
+
+    def test_dataloader(self) -> PlannedLoader:
+        """The test split, every sample once."""
+        return self.eval_loader(self.config.test_split, self.config.batch_size)
+
+    def _lines(self, path: str | None) -> tuple[str, ...]:
+        return () if path is None else read_lines(Path(path))
+
+    def _check(self) -> None:
+        names, own = self.class_names, self.manifest.class_names
+        where = self.config.class_names or f"data set {self.manifest.name!r}"
+        if not names:
+            raise DataError(f"{where} has no class names: give data.class_names a file with one name a line")
+        if own and len(names) != len(own):
+            raise DataError(f"{where} has {len(names)} class names for {len(own)} classes: give one a class, in order")
+        check_class_names(names, where)
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        where = self.config.templates or f"data set {self.manifest.name!r}"
+        if not self.templates:
+            raise DataError(f"{where} has no templates: give data.templates a file with one a line, such as 'a {{c}}'")
+        for template in self.templates:
+            if "{c}" not in template:
+                raise DataError(f"template {template!r} of {where} has no {{c}}: write it where the class name goes")
+
+    def _is_foreign(self, split: str) -> bool:
+        return self.manifest.split(split).class_names is not None
+
+    def _check_split(self, split: str, reader: SplitReader) -> None:
+        if not self._is_foreign(split):
+            reader.check_labels(len(self.class_names))
+
+    def _labelling(self, split: str) -> Labelling:
+        return Labelling(foreign=self._is_foreign(split))

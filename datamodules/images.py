@@ -1,0 +1,107 @@
+"""Pictures: decoding and transforms on uint8, and the step to floats. Normalisation lives in the model."""
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from configs.errors import DataError
+
+SHIFT = 4  # pixels
+CROP_SCALE = (0.9, 1.0)  # of the area; CLIP was trained with it (open_clip's image_transform)
+CROP_RATIO = (3 / 4, 4 / 3)
+CROP_ATTEMPTS = 10
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def to_float(image: Tensor) -> Tensor:
+    """Pixels as float32 in [0, 1]; uint8 is scaled, floats are passed on."""
+    return image if image.is_floating_point() else image.to(torch.float32).div_(255)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Encoded bytes -> uint8 (3, H, W), RGB.
+
+    Args:
+        image_size: side of the square that comes out; None keeps the stored pixels.
+    """
+
+    image_size: int | None = None
+
+    def __call__(self, encoded: bytes, random: np.random.Generator | None = None) -> np.ndarray:
+        """Decode and transform; with `random` a random crop and flip, without it the centre.
+
+        Raises:
+            DataError: the bytes are not a picture that can be decoded.
+        """
+        image = decode(encoded, self.image_size)
+        if self.image_size is None:
+            pixels = np.asarray(image)
+            pixels = pixels if random is None else _shift(pixels, random)
+        elif random is None:
+            pixels = np.asarray(centre_crop(image, self.image_size))
+        else:
+            pixels = np.asarray(_random_crop(image, self.image_size, random))
+        if random is not None and random.random() < 0.5:
+            pixels = pixels[:, ::-1]
+        return pixels.transpose(2, 0, 1)
+
+
+def decode(encoded: bytes, image_size: int | None = None) -> Image.Image:
+    """RGB, upright by its EXIF orientation; transparent pixels are laid over white, 16-bit greys scaled to 8.
+
+    A JPEG far larger than `image_size` is decoded at a half, quarter or eighth, never below twice that size.
+    """
+    try:
+        image = Image.open(io.BytesIO(encoded))
+        if image_size is not None:
+            image.draft(None, (2 * image_size, 2 * image_size))
+        return _rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow's decoders raise a dozen kinds, and document none
+        raise DataError(
+            f"the image can't be decoded ({str(error).splitlines()[0] if str(error) else error!r})"
+        ) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Shorter side to `size` (bicubic), then the central square: CLIP's preprocessing, rounded as torchvision does."""
+    width, height = image.size
+    shorter = min(width, height)
+    width, height = int(size * width / shorter), int(size * height / shorter)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), BICUBIC).crop((left, top, left + size, top + size))
+
+
+def _random_crop(image: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
+    width, height = image.size
+    for _ in range(CROP_ATTEMPTS):
+        area = width * height * random.uniform(*CROP_SCALE)
+        ratio = math.exp(random.uniform(math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(random.integers(width - w + 1)), int(random.integers(height - h + 1))
+            return image.resize((size, size), BICUBIC, box=(left, top, left + w, top + h))
+    return centre_crop(image, size)
+
+
+def _shift(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Move (H, W, 3) by up to SHIFT pixels; what comes in at the borders is their reflection."""
+    height, width = pixels.shape[:2]
+    margin = min(SHIFT, height - 1, width - 1)
+    top, left = random.integers(0, 2 * margin + 1, size=2)
+    padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    return padded[top : top + height, left : left + width]

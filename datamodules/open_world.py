@@ -1,0 +1,39 @@
+"""Labelled images, and sets of what is not in-distribution."""
+
+from configs.errors import DataError
+from configs.schema.data import OpenWorldData
+from datamodules.batches import Labelling
+from datamodules.classification import ClassificationDataModule
+
+
+class OpenWorldDataModule(ClassificationDataModule):
+    """Classification, with OOD splits for evaluation. Every batch says `is_ood`; OOD samples have label -1.
+
+    Raises:
+        DataError: on setup, where an OOD split does not exist or is used for training or validation as well.
+    """
+
+    config: OpenWorldData
+
+    def __init__(self, config: OpenWorldData, seed: int, accumulate: int = 1) -> None:
+        super().__init__(config, seed, accumulate)
+
+    @property
+    def ood_splits(self) -> dict[str, list[str]]:
+        """OOD splits by distance: near and far."""
+        return {"near": list(self.config.near_ood), "far": list(self.config.far_ood)}
+
+    def _is_foreign(self, split: str) -> bool:
+        return split in (*self.config.near_ood, *self.config.far_ood) or super()._is_foreign(split)
+
+    def _labelling(self, split: str) -> Labelling:
+        foreign = self._is_foreign(split)
+        return Labelling(foreign=foreign, ood=foreign)
+
+    def _check(self) -> None:
+        super()._check()
+        in_distribution = (self.config.train_split, self.config.val_split, self.config.test_split)
+        for split in (*self.config.near_ood, *self.config.far_ood):
+            self.manifest.split(split)
+            if split in in_distribution:
+                raise DataError(f"split {split!r} can't be both in-distribution and OOD: correct data.near_ood/far_ood")

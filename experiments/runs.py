@@ -1,0 +1,130 @@
+"""A run's folder, and what becomes of the run."""
+
+import fcntl
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from configs.compose import Composed
+from configs.errors import UserError
+from experiments.atomic import write_text
+from experiments.status import Status, now
+
+
+class Interrupted(Exception):
+    """A signal ended the run after a step that is saved; `exit_code` is what a shell expects (128 + signal)."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder `outputs/<name>/<hash>-s<seed>/` and the files in it. The same configuration is the same run."""
+
+    folder: Path
+    name: str
+    config_hash: str
+    seed: int
+
+    @staticmethod
+    def of(composed: Composed) -> "Run":
+        """The run of a composed configuration; nothing is written."""
+        config = composed.config
+        folder = Path(config.output) / config.name / f"{composed.hash}-s{config.seed}"
+        return Run(folder, config.name, composed.hash, config.seed)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last good checkpoint."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """What training logged (MetricsFile)."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        """What was measured (experiments.results)."""
+        return self.folder / "results.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The trained model as an open_clip folder."""
+        return self.folder / "model"
+
+    @property
+    def status_file(self) -> Path:
+        """State of the run (experiments.status)."""
+        return self.folder / "status.json"
+
+    @property
+    def status(self) -> Status | None:
+        """The last reported status; None for a run that never started."""
+        return Status.read(self.status_file)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.status is not None and self.status.state == "finished"
+
+    @rank_zero_only
+    def report(self, **changes: Any) -> None:
+        """Changes fields of the status; rank 0 only."""
+        replace(self.status or Status("running"), **changes, updated=now()).write(self.status_file)
+
+    @rank_zero_only
+    def describe(self, composed: Composed) -> None:
+        """Writes config.yaml (resolved) and what it was composed of; rank 0 only."""
+        write_text(self.folder / "config.yaml", composed.resolved)
+        for name, text in composed.inputs.items():
+            write_text(self.folder / "inputs" / name, text)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Keeps the status up to date around the work of a run: running, then finished, interrupted or failed.
+
+        Raises UserError where another process is at work on the same run.
+        """
+        with self._lock():
+            self.report(**vars(Status("running", step=self.status.step if self.status else 0)) | {"updated": now()})
+            try:
+                yield
+            except BaseException as error:
+                with suppress(OSError):  # a full disk must not hide what went wrong
+                    self.report(**_outcome(error))
+                raise
+            self.report(state="finished", message="")
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        if rank_zero_only.rank:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:
+            self._acquire(file)
+            yield
+
+    def _acquire(self, file: IO[str]) -> None:
+        try:
+            # Not flock: the loader's forked workers would hold it on for seconds after their parent was killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = f"process {self.status.pid} on {self.status.host}" if self.status else "another process"
+            raise UserError(f"{self.folder} is in use by {holder}; wait for it, or choose another seed or name") from None
+
+
+def _outcome(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return {"state": "interrupted", "message": str(error) or signal.Signals.SIGINT.name}
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return {"state": "failed", "message": f"{kind}{error}"}
+

@@ -1,0 +1,88 @@
+"""Lightning's Trainer for a run."""
+
+import logging
+import warnings
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from configs.schema.trainer import TrainerConfig
+from experiments.checkpoints import CheckpointFile, Checkpoints
+from experiments.metrics_file import MetricsFile
+from experiments.recorder import Bar, Recorder, StepSeed
+from experiments.runs import Run
+from experiments.watch import Stop, Watch
+from experiments.weights_and_biases import Mirror
+
+_NOISE = (
+    r".*does not have many workers.*",
+    r".*module\(s\) in eval mode at the start of training.*",  # on purpose: see RobustFinetuning
+    r".*is smaller than the logging interval.*",
+    r".*The `srun` command is available on your system.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*dataloader is not resumable.*",  # the datamodule resumes, by its count of batches
+)
+
+
+def build_trainer(config: TrainerConfig, run: Run, stop: Stop, mirror: Mirror | None = None) -> Trainer:
+    """The Trainer of a run: its devices and precision, its files, its signals."""
+    quiet()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    loggers: list[Logger] = [MetricsFile(run.metrics), *([mirror] if mirror else [])]
+    return Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=_strategy(config),
+        precision=config.precision,
+        max_steps=config.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip_norm,
+        val_check_interval=config.validate_every * config.accumulate or None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if config.validate_every else 0,
+        num_sanity_val_steps=0,
+        deterministic=config.deterministic or None,
+        inference_mode=False,
+        use_distributed_sampler=False,  # the datamodule slices by rank
+        logger=loggers,
+        log_every_n_steps=0,  # the Recorder's work
+        callbacks=_callbacks(config, run, stop),
+        plugins=[CheckpointFile(run.config_hash)],
+        default_root_dir=run.folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def quiet() -> None:
+    """Silences what Lightning says about itself; what concerns a run, the run says."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+def _strategy(config: TrainerConfig) -> Strategy | Literal["auto"]:
+    if config.devices * config.nodes == 1 and config.strategy == "auto":
+        return "auto"
+    # Every trained parameter is used in each step; nothing that is trained with is a buffer.
+    return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+
+def _callbacks(config: TrainerConfig, run: Run, stop: Stop) -> list[Callback]:
+    """In the order in which they see the end of a batch: a bad step is neither logged nor saved."""
+    return [
+        StepSeed(run.seed),
+        Watch(stop, run.checkpoint, config.log_every, config.checkpoint_every),
+        Recorder(run, config.log_every),
+        Checkpoints(run.checkpoint, config.checkpoint_every),
+        Bar(run.name, config.log_every),
+    ]

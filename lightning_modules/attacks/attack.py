@@ -1,0 +1,79 @@
+"""What an attack is given and what it returns."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+ModelFn = Callable[[Tensor], Tensor]
+"""Pixels float32 (B, C, H, W) in [0, 1] -> outputs (B, K), logits or embeddings, of any float type. It must be in
+evaluation mode where the model's layers depend on the batch."""
+
+LossFn = Callable[[Tensor, Tensor], Tensor]
+"""(outputs (B, K), target (B, ...)) -> float32 (B,), one value per sample, which the adversary raises."""
+
+FallenFn = Callable[[Tensor, Tensor], Tensor]
+"""(outputs (B, K), target (B, ...)) -> bool (B,), True where the adversary has reached its goal."""
+
+
+class Adversarial(NamedTuple):
+    """An attack's result, per sample.
+
+    pixels         float32 (B, C, H, W): within the budget to rounding, in [0, 1].
+    zero_gradient  float32 (B,): share of the pixels' coordinates whose gradient at the starting point is exactly 0. Near 1
+                   the model hides its gradients (or the loss has none there), and the attack's result says little.
+    fallen         bool (B,): `fallen(outputs, target)` at `pixels`; all False where no such function was given.
+    """
+
+    pixels: Tensor
+    zero_gradient: Tensor
+    fallen: Tensor
+
+
+class Attack(Protocol):
+    """Raises a loss within a norm ball around each image.
+
+    The state is float32 whatever the model runs in. Only the gradient of the pixels is computed: parameters keep their
+    `.grad` and `requires_grad`, modules their train/eval mode, global generators their state. The result for a sample
+    depends on its pixels, target and seed, not on the batch.
+
+    Args:
+        model_fn: see `ModelFn`.
+        pixels: float (B, C, H, W) in [0, 1].
+        target: what `loss_fn` and `fallen` compare with: labels int64 (B,), or any tensor of B rows.
+        loss_fn: see `LossFn`.
+        seeds: int64 (B,), see `noise.derive`.
+        fallen: see `FallenFn`. With it the attack may stop working on a sample once it has fallen, which is what robust
+            accuracy needs; without it every sample gets the whole budget, which is what training needs.
+    """
+
+    def __call__(
+        self,
+        model_fn: ModelFn,
+        pixels: Tensor,
+        target: Tensor,
+        loss_fn: LossFn,
+        seeds: Tensor,
+        fallen: FallenFn | None = None,
+    ) -> Adversarial: ...
+
+
+def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
+    """bool (B,): the best logit is not the label's, or the logits (B, K) are not all numbers."""
+    return (logits.argmax(1) != labels) | logits.isnan().any(1)
+
+
+def input_gradient(model_fn: ModelFn, pixels: Tensor, target: Tensor, loss_fn: LossFn) -> tuple[Tensor, Tensor, Tensor]:
+    """One forward and one backward to the pixels.
+
+    Returns:
+        outputs (B, K) and losses (B,), detached, and the gradient of each sample's loss, float32 (B, C, H, W), with
+        0 where it is not a number.
+    """
+    pixels = pixels.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = model_fn(pixels)
+        losses = loss_fn(outputs, target)
+    (gradient,) = torch.autograd.grad(losses.sum(), pixels)
+    return outputs.detach(), losses.detach(), gradient.nan_to_num_(nan=0.0)

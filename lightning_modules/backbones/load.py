@@ -1,0 +1,152 @@
+"""A backbone from a name: the model that the project ships, open_clip's, a hub's or a folder's, and a checkpoint on top."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from torch import nn
+
+from configs.errors import CheckpointError, ConfigError
+from configs.schema.model import ModelConfig
+from lightning_modules.backbones.backbone import Backbone
+from lightning_modules.backbones.checkpoint import load_weights
+from lightning_modules.backbones.tokenizer import MERGES_FILE, Tokenizer
+
+MINI = Path(__file__).parent / "mini"  # the model that the project ships, in the layout of open_clip's local-dir
+_LOCAL, _HUB = "local-dir:", "hf-hub:"
+_RANDOM = "none"
+
+Architecture = dict[str, Any]
+
+
+def load_backbone(config: ModelConfig) -> Backbone:
+    """The model of a configuration, on the CPU, in eval mode.
+
+    A tag's activation wins over the architecture's: `ViT-B-32` with `openai` gets QuickGELU, which it was trained with.
+    With a checkpoint and no tag there is nothing to tell, and the name must: `ViT-B-32-quickgelu`.
+
+    Raises:
+        ConfigError: unknown architecture or tag, or a tag for a model that brings its own weights.
+        CheckpointError: weights missing, unreadable, or of another architecture.
+    """
+    reference = f"{_LOCAL}{MINI}" if config.name == "mini" else config.name
+    brings_weights = reference.startswith((_LOCAL, _HUB))
+    if not brings_weights:
+        reference = reference.replace("/", "-")  # OpenAI writes ViT-B/32
+    architecture = _bundled(reference, config) if brings_weights else _registered(reference, config)
+    clip = _create(reference, config, architecture)
+    if config.checkpoint is not None:
+        whole = load_weights(clip, Path(config.checkpoint))
+        if not whole and not brings_weights and config.pretrained is None:
+            raise ConfigError(
+                f"{config.checkpoint} holds the image tower only and the text tower would be random; "
+                "set model.pretrained to the tag that the checkpoint was trained from"
+            )
+    visual: Any = clip.get_submodule("visual")
+    # Convolutions on CPUs: 2.8 x the forward pass of the mini model, 1.2 x its training step (2 cores, batch 128, fp32).
+    visual.to(memory_format=torch.channels_last)
+    merges = _merges(reference)
+    tokenizer = _tokenizer(reference, architecture, merges)
+    return Backbone(clip, architecture, dict(visual.preprocess_cfg), tokenizer, merges).eval()
+
+
+def _bundled(reference: str, config: ModelConfig) -> Architecture:
+    """Checks a model that brings its own weights, and returns its architecture."""
+    if config.pretrained not in (None, _RANDOM):
+        raise ConfigError(
+            f"model.pretrained={config.pretrained} has no effect on model.name={config.name}, which brings its own "
+            "weights; leave it null, or none for random weights"
+        )
+    if reference.startswith(_LOCAL):
+        _check_folder(Path(reference.removeprefix(_LOCAL)), config)
+    try:
+        return open_clip.get_model_config(reference)
+    except Exception as error:  # the hub's client raises dozens of kinds
+        raise CheckpointError(f"model.name={reference} has no configuration to read: {brief(error)}") from error
+
+
+def _check_folder(folder: Path, config: ModelConfig) -> None:
+    if not (folder / "open_clip_config.json").is_file():
+        raise CheckpointError(f"{folder} has no open_clip_config.json; local-dir: takes a folder in open_clip's layout")
+    weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth")]
+    if not weights and config.pretrained is None:
+        raise CheckpointError(
+            f"{folder} holds no weights (model.safetensors); restore the file, or set model.pretrained=none for random weights"
+        )
+
+
+def _registered(name: str, config: ModelConfig) -> Architecture:
+    """Checks a name and a tag of open_clip's own list, and returns the architecture."""
+    architecture: Architecture | None = open_clip.get_model_config(name)
+    if architecture is None:
+        raise ConfigError(
+            f"model.name={config.name} is not known to open_clip{_did_you_mean(name, open_clip.list_models())}"
+        )
+    tags = list_pretrained_tags_by_model(name)
+    if config.pretrained is None and config.checkpoint is None:
+        raise ConfigError(
+            f"model.name={config.name} needs model.pretrained ({', '.join(tags) or 'no tags known'}, or none for random "
+            "weights) or model.checkpoint"
+        )
+    if config.pretrained in (None, _RANDOM):
+        return architecture
+    tag: dict[str, Any] = get_pretrained_cfg(name, str(config.pretrained))
+    if not tag:
+        raise ConfigError(
+            f"model.pretrained={config.pretrained} is no tag of {config.name}{_did_you_mean(str(config.pretrained), tags)}; "
+            f"it has {', '.join(tags) or 'none'}"
+        )
+    # open_clip only warns where the architecture's activation is not the tag's, and the model is then quietly worse.
+    return {**architecture, "quick_gelu": tag.get("quick_gelu", architecture.get("quick_gelu", False))}
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3)
+    return f"; did you mean {' or '.join(by_lower[match] for match in close)}?" if close else ""
+
+
+def _create(reference: str, config: ModelConfig, architecture: Architecture) -> nn.Module:
+    random = config.pretrained == _RANDOM or (config.pretrained is None and not reference.startswith((_LOCAL, _HUB)))
+    try:
+        return open_clip.create_model(
+            reference,
+            pretrained=None if random else config.pretrained,
+            load_weights=not random,
+            require_pretrained=not random,
+            pretrained_text=False,
+            force_quick_gelu=bool(architecture.get("quick_gelu", False)),
+        )
+    except Exception as error:  # downloads, files and shapes: whatever open_clip and the hub's client raise
+        raise CheckpointError(
+            f"model.name={reference}, model.pretrained={config.pretrained}: {brief(error)}"
+        ) from error
+
+
+def _merges(reference: str) -> Path | None:
+    merges = Path(reference.removeprefix(_LOCAL)) / MERGES_FILE
+    return merges if reference.startswith(_LOCAL) and merges.is_file() else None
+
+
+def _tokenizer(reference: str, architecture: Architecture, merges: Path | None) -> Tokenizer:
+    options = {} if merges is None else {"bpe_path": str(merges)}
+    try:
+        encode = open_clip.get_tokenizer(reference, **options)
+    except Exception as error:  # vocabularies of the hub: a missing package, no network
+        raise CheckpointError(f"the tokenizer of model.name={reference} can't be loaded: {brief(error)}") from error
+    rows = architecture["text_cfg"].get("vocab_size")
+    if isinstance(encode, open_clip.SimpleTokenizer) and rows is not None and encode.vocab_size > rows:
+        raise CheckpointError(
+            f"model.name={reference} embeds {rows} tokens and its tokenizer has {encode.vocab_size}; "
+            f"put the model's own merges beside its configuration as {MERGES_FILE}"
+        )
+    return Tokenizer(encode)
+
+
+def brief(error: Exception) -> str:
+    """The line of an error that says most: a mismatch of shapes where there is one, or else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if "size mismatch" in line), lines[0])[:300]

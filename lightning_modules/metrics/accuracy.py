@@ -1,0 +1,57 @@
+"""Accuracy, at the leaves or at a level of a tree, and the number of samples behind it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Count(Metric):
+    """How many valid samples there were, int64."""
+
+    full_state_update = False
+    total: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, valid: Tensor) -> None:
+        """Valid bool (B,), False on padding."""
+        self.total += valid.sum()
+
+    def compute(self) -> Tensor:
+        return self.total
+
+
+class Accuracy(Metric):
+    """Share of valid samples whose predicted class is the label; at a level of a tree, whose ancestors there are equal.
+
+    `compute` returns a float64 scalar, NaN where there were no samples.
+
+    Args:
+        ancestors: int64 (leaves,), each leaf's class at the level (`Tree.ancestors`); None compares leaves.
+    """
+
+    full_state_update = False
+    correct: Tensor
+    total: Tensor
+    ancestors: Tensor | None
+
+    def __init__(self, ancestors: Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("correct", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.register_buffer("ancestors", ancestors, persistent=False)
+
+    def update(self, predictions: Tensor, labels: Tensor, valid: Tensor) -> None:
+        """Leaf indices int64 (B,) and (B,); valid bool (B,), False on padding, whose labels are not looked at."""
+        predictions, labels = predictions[valid], labels[valid]
+        if self.ancestors is not None:
+            predictions, labels = self.ancestors[predictions], self.ancestors[labels]
+        self.correct += (predictions == labels).sum()
+        self.total += len(labels)
+
+    def compute(self) -> Tensor:
+        return self.correct.double() / self.total

@@ -1,0 +1,67 @@
+"""Optimisers and their schedules, in steps of the optimiser."""
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from configs.errors import ConfigError
+from configs.schema.module import OptimConfig
+
+
+def build_optimizer(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, total_steps: int
+) -> tuple[Optimizer, LambdaLR]:
+    """The optimiser of the parameters that require a gradient, and its schedule, to be stepped after each of its steps.
+
+    Matrices and kernels decay; norms, biases, the logit scale and other vectors do not. The groups' names say which.
+
+    Args:
+        parameters: as `module.named_parameters()` gives them.
+        config: the optimiser's section of the configuration.
+        total_steps: steps of the optimiser in the whole run; count them from the data plan, never through
+            `trainer.estimated_stepping_batches`, which drops the loader's saved position on resume (Lightning 2.6.6,
+            https://github.com/Lightning-AI/pytorch-lightning/issues/20550).
+
+    Raises:
+        ConfigError: nothing to train.
+    """
+    groups = _groups(parameters, config.weight_decay)
+    if not groups:
+        raise ConfigError("no parameter requires a gradient; choose a module that trains a part of the model")
+    optimizer: Optimizer
+    if config.kind == "adamw":
+        optimizer = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=config.fused)
+    else:
+        optimizer = SGD(groups, lr=config.lr, momentum=config.momentum, fused=config.fused)
+    factor = partial(lr_factor, total_steps=total_steps, warmup_steps=config.warmup_steps, schedule=config.schedule)
+    return optimizer, LambdaLR(optimizer, factor)
+
+
+def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Literal["cosine", "constant"]) -> float:
+    """The learning rate of a step (counted from 0) as a factor of the configured one.
+
+    Rises linearly over `warmup_steps`, to 1 at the last of them; then constant, or down a half cosine that reaches 0 at
+    `total_steps`, one after the last step (Loshchilov & Hutter 2017, equation 5, without restarts).
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if schedule == "constant":
+        return 1.0
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    trained = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+    decayed = [(name, parameter) for name, parameter in trained if parameter.ndim >= 2]
+    others = [(name, parameter) for name, parameter in trained if parameter.ndim < 2]
+    groups = [
+        {"name": "decay", "params": decayed, "weight_decay": weight_decay},
+        {"name": "no_decay", "params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
