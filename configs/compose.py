@@ -18,12 +18,13 @@ from configs.schema import ExperimentConfig
 from configs.sections import merge
 from configs.values import build, leaves
 
-# Everything that may change a number stays in the hash, devices and precision included. These may not:
+# Everything that may change what is trained stays in the hash, devices and precision included. These may not:
 OUTSIDE_THE_HASH = {
     "name": "the run folder is named after it",
     "seed": "the run folder ends in -s<seed>, so that the seeds of one experiment share a hash",
     "output": "where results are written",
     "logging": "where results are mirrored",
+    "evaluation": "what a trained run is asked; each result row carries its own settings",
     "data.workers": "the order of samples is a function of seed, epoch and batch alone",
     "data.start_method": "how workers start",
     "trainer.log_every": "how often the log is written",
@@ -49,7 +50,7 @@ class Composed:
     origins   dotted key -> "schema default", a file (from the project's root) or "command line".
     resolved  the whole of `config` as YAML; an experiment file in its own right, of the same hash.
     inputs    the files and overrides it came from.
-    hash      8 hexadecimal digits over whatever may change a result; OUTSIDE_THE_HASH says what may not.
+    hash      8 hexadecimal digits over whatever may change what is trained; OUTSIDE_THE_HASH says what may not.
     """
 
     config: ExperimentConfig

@@ -33,10 +33,17 @@ class TrainingError(UserError):
     """A run that can't go on: a loss that is not finite, a disk that is full. The last good state is kept."""
 
 
+def closest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that begins with the word (`eps` -> `eps_255`), or is spelt nearly like it; None where none is."""
+    known = list(choices)
+    begun = [choice for choice in known if word and choice.startswith(word)]
+    return next(iter(begun or get_close_matches(word, known, n=1)), None)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The end of an error's sentence: the closest choice, or all of them where none is close."""
     known = list(choices)
-    close = get_close_matches(word, known, n=1)
+    close = closest(word, known)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{close}'?"
     return f"choose from: {', '.join(known)}" if known else "there is nothing to choose from"

@@ -15,11 +15,10 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from configs.errors import ConfigError, did_you_mean
+from configs.errors import ConfigError, closest
 from configs.layers import Layer
 from configs.schema import ExperimentConfig
 from configs.schema.attack import ATTACKS
@@ -182,7 +181,7 @@ def _require_sections(given: Sequence[Given], path: str) -> None:
 
 def _check_choice(variants: Variants, said: Given, path: str) -> None:
     choice = said.value.get(variants.selector, next(iter(variants.classes)))
-    if choice not in variants.classes:
+    if not isinstance(choice, str) or choice not in variants.classes:
         names = ", ".join(variants.classes)
         raise ConfigError(f"{path}.{variants.selector} must be one of {names}; got {choice!r} ({said.origin})")
 
@@ -199,11 +198,14 @@ def _unknown(schema: type, key: str, path: str, origin: str) -> ConfigError:
 
 
 def _closest_key(schema: type, key: str, path: str) -> str:
-    """A key of that name in another section (`lr` is optim.lr), or the closest of this section, or all there are."""
+    """The closest key of this section, or one of that name in another (`lr` is optim.lr), or all that there are."""
+    near = closest(key, hints(schema))
+    if near:
+        return f"did you mean '{join(path, near)}'?"
     elsewhere = [dotted for dotted in _all_keys(ExperimentConfig) if dotted.endswith(f".{key}")]
-    if elsewhere and not get_close_matches(key, hints(schema), n=1):
+    if elsewhere:
         return f"did you mean '{min(elsewhere, key=len)}'?"
-    return did_you_mean(join(path, key), [join(path, name) for name in hints(schema)])
+    return f"choose from: {', '.join(hints(schema))}"
 
 
 def _all_keys(schema: type, path: str = "") -> Iterator[str]:

@@ -103,5 +103,5 @@ def _part_in_words(part: Any) -> str:
     if typing.get_origin(part) is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if typing.get_origin(part) is list:
-        return f"a list, each {_in_words(arguments[0])}"
+        return f"a list, every entry {_in_words(arguments[0])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(part, str(part))

@@ -29,7 +29,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Picture:
-    """One sample, decoded. `pixels` uint8 (3, H, W)."""
+    """One sample, decoded. `pixels` uint8 (H, W, 3)."""
 
     record: Record
     pixels: np.ndarray
@@ -51,7 +51,8 @@ class Labelling:
         """The batch dict. DataError where the pictures differ in size."""
         label = [-1 if self.foreign else picture.record.label for picture in pictures]
         batch: Batch = {
-            "image": torch.from_numpy(_stack(pictures)),
+            # Stored as the decoder wrote it, (B, H, W, 3): the copy to planes is the main process's or the device's.
+            "image": torch.from_numpy(_stack(pictures)).permute(0, 3, 1, 2),
             "label": torch.tensor(label, dtype=torch.int64),
             "valid": torch.from_numpy(valid),
             "index": torch.tensor([picture.index for picture in pictures], dtype=torch.int64),
@@ -76,7 +77,7 @@ def _stack(pictures: Sequence[Picture]) -> np.ndarray:
 
 
 def _size(picture: Picture) -> str:
-    return "x".join(str(side) for side in picture.pixels.shape[:0:-1])
+    return "x".join(str(side) for side in picture.pixels.shape[1::-1])
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,20 @@ SHIFT = 4  # pixels
 CROP_SCALE = (0.9, 1.0)  # of the area; CLIP was trained with it (open_clip's image_transform)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_ATTEMPTS = 10
+ORIENTATION = 0x0112  # of EXIF
 BICUBIC = Image.Resampling.BICUBIC
 
 
 def to_float(image: Tensor) -> Tensor:
-    """Pixels as float32 in [0, 1]; uint8 is scaled, floats are passed on."""
-    return image if image.is_floating_point() else image.to(torch.float32).div_(255)
+    """Pixels as contiguous float32 in [0, 1]; uint8 is scaled, floats are passed on."""
+    if image.is_floating_point():
+        return image
+    return image.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Encoded bytes -> uint8 (3, H, W), RGB.
+    """Encoded bytes -> uint8 (H, W, 3), RGB.
 
     Args:
         image_size: side of the square that comes out; None keeps the stored pixels.
@@ -49,7 +52,7 @@ class Transform:
             pixels = np.asarray(_random_crop(image, self.image_size, random))
         if random is not None and random.random() < 0.5:
             pixels = pixels[:, ::-1]
-        return pixels.transpose(2, 0, 1)
+        return pixels
 
 
 def decode(encoded: bytes, image_size: int | None = None) -> Image.Image:
@@ -61,7 +64,9 @@ def decode(encoded: bytes, image_size: int | None = None) -> Image.Image:
         image = Image.open(io.BytesIO(encoded))
         if image_size is not None:
             image.draft(None, (2 * image_size, 2 * image_size))
-        return _rgb(ImageOps.exif_transpose(image))
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        return _rgb(image)
     except Exception as error:  # Pillow's decoders raise a dozen kinds, and document none
         raise DataError(
             f"the image can't be decoded ({str(error).splitlines()[0] if str(error) else error!r})"
@@ -74,7 +79,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

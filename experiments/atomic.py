@@ -8,8 +8,10 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` once it is written, flushed and closed without an error.
+
+    durable: whether it also outlives a power cut; costs the disk's time.
 
     Raises OSError where the disk is full; `path` is then what it was before, and nothing is left beside it.
     """
@@ -19,7 +21,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with partial.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -28,5 +31,5 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small text file in one go."""
-    with replacing(path) as file:
+    with replacing(path, durable=False) as file:
         file.write(text.encode())

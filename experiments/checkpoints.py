@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from configs.errors import CheckpointError, TrainingError
 from experiments.atomic import replacing
-from experiments.watch import kept, window_ends
+from experiments.watch import Stop, kept, window_ends
 
 _HASH = "config_hash"
 
@@ -17,8 +17,8 @@ _HASH = "config_hash"
 class CheckpointFile(CheckpointIO):
     """Reads and writes a run's one checkpoint.
 
-    It takes the earlier one's place only when it is complete, and is read without unpickling code. A failed write is kept
-    in `failure` instead of being raised: rank 0 writes alone, and the other ranks wait for it.
+    It takes the earlier one's place only when it is complete, and is read without unpickling code. A failed write is
+    kept in `failure` instead of being raised: rank 0 writes alone, and the other ranks wait for it.
     """
 
     def __init__(self, config_hash: str) -> None:
@@ -56,25 +56,37 @@ class CheckpointFile(CheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Saves every `every` steps, after the last one, and before a requested stop: only finite weights, only the latest."""
+    """Saves every `every` steps, after the last one, and before a requested stop; never weights that are not finite."""
 
-    def __init__(self, path: Path, every: int) -> None:
+    def __init__(self, path: Path, every: int, stop: Stop) -> None:
         self.path = path
         self.every = every
+        self.stop = stop
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Saves where a step of the optimiser is due for it. Raises TrainingError: weights not finite, disk full."""
-        due = trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps or trainer.should_stop
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves where a step of the optimiser is due for it.
+
+        Raises:
+            TrainingError: weights not finite, disk full.
+            Interrupted: after the save that precedes a requested stop.
+        """
+        step = trainer.global_step
+        due = step % self.every == 0 or step == trainer.max_steps or self.stop.agreed
         if window_ends(trainer, batch_idx) and due:
             self._check_weights(trainer, pl_module)
             self._save(trainer)
+            # Not trainer.should_stop: it would run a whole validation first.
+            if self.stop.agreed:
+                raise self.stop.interruption(step, self.path)
 
     def _check_weights(self, trainer: Trainer, module: LightningModule) -> None:
         trained = [parameter.detach() for parameter in module.parameters() if parameter.requires_grad]
         if trained and not torch.stack([weight.isfinite().all() for weight in trained]).all():
             raise TrainingError(
-                f"weights are not finite after step {trainer.global_step} (its gradient overflowed); {kept(self.path)}; "
-                "lower optim.lr or set trainer.clip_norm"
+                f"weights are not finite after step {trainer.global_step} (its gradient overflowed); {kept(self.path)};"
+                " lower optim.lr or set trainer.clip_norm"
             )
 
     def _save(self, trainer: Trainer) -> None:
@@ -82,7 +94,9 @@ class Checkpoints(Callback):
         file = trainer.strategy.checkpoint_io
         failure = trainer.strategy.broadcast(file.failure if isinstance(file, CheckpointFile) else "")
         if failure:
-            raise TrainingError(f"{failure}; {kept(self.path)}; free some space and start the same command again to go on")
+            raise TrainingError(
+                f"{failure}; {kept(self.path)}; free some space and start the same command again to go on"
+            )
 
 
 def _first_line(error: Exception) -> str:

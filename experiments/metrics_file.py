@@ -2,78 +2,52 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 
 from experiments.atomic import write_text
 
 
-class MetricsFile(Logger):
-    """Appends a row per logged step; the file survives a resume.
+class MetricsFile:
+    """A row per logged step, in a file that survives a resume.
 
     A new column widens the header of what is there. Values logged for the same step end up in the same row. `forget`
-    drops the rows that a resumed run is about to log again. Written by rank 0 only.
+    drops the rows that a resumed run is about to log again. One process writes it.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self.path = path
-        self._columns, self._last = self._read()
+        self._columns, rows = self._read()
+        self._last = rows[-1] if rows else {}
         self._last_start = self._start_of_last()
 
-    @property
-    def name(self) -> str:
-        """Of the file, not of the run."""
-        return self.path.stem
-
-    @property
-    def version(self) -> int | str | None:
-        """A run has one metrics file."""
-        return None
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's config.yaml has them."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds the values to the row of `step`, which is the last one or a new one."""
         row = {"step": str(step), **{name: f"{value:.9g}" for name, value in metrics.items()}}
         new = [name for name in row if name not in self._columns]
         if new:
-            self._widen(new)
+            self._columns += new
+            self._rewrite(self._read()[1])
         if self._last.get("step") == row["step"]:
             row = {**self._last, **row}
             self._truncate(self._last_start)
         self._append(row)
 
-    @rank_zero_only
     def forget(self, after: int) -> None:
-        """Drops the rows of steps later than `after`."""
-        rows = [row for row in self._rows() if int(row["step"]) <= after]
-        self._rewrite(rows)
+        """Drops the rows of steps later than `after`, and a row that a kill left half written."""
+        self._rewrite([row for row in self._read()[1] if int(row["step"]) <= after])
 
-    def _rows(self) -> list[dict[str, str]]:
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        """Columns and complete rows of the file."""
         if not self.path.exists():
-            return []
+            return [], []
         with self.path.open(newline="") as file:
-            complete = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
-        return [row for row in csv.DictReader(complete) if None not in row.values()]
-
-    def _read(self) -> tuple[list[str], dict[str, str]]:
-        rows = self._rows()
-        return (list(rows[0]), rows[-1]) if rows else ([], {})
-
-    def _widen(self, new: list[str]) -> None:
-        self._columns = self._columns + new
-        self._rewrite(self._rows())
+            reader = csv.DictReader([line for line in file if line.endswith("\n")])
+        return list(reader.fieldnames or []), list(reader)
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        text = self._lines([dict(zip(self._columns, self._columns, strict=True)), *rows]) if self._columns else ""
-        write_text(self.path, text)
+        if self._columns:
+            write_text(self.path, self._lines([dict(zip(self._columns, self._columns, strict=True)), *rows]))
         self._last = rows[-1] if rows else {}
         self._last_start = self._start_of_last()
 

@@ -7,7 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("immunoclip", "torch", "torchvision", "lightning", "open_clip_torch", "torchmetrics", "torchattacks", "timm")
+PACKAGES = (
+    "immunoclip",
+    "torch",
+    "torchvision",
+    "lightning",
+    "open_clip_torch",
+    "torchmetrics",
+    "torchattacks",
+    "timm",
+)
 
 
 @cache

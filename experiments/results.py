@@ -23,7 +23,8 @@ def read(path: Path) -> list[Row]:
 def append(path: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
     """Adds rows, from rank 0 only. What is measured again replaces its earlier row, so a resumed run has none twice.
 
-    Raises KeyError for a row without one of the IDENTITY or MEASURED columns; ValueError for a figure that is not finite.
+    Raises KeyError for a row that lacks one of the IDENTITY or MEASURED columns, ValueError for a figure that is not
+    finite.
     """
     fresh = [_complete(row, provenance) for row in rows]
     replaced = {_identity(row) for row in fresh}

@@ -1,10 +1,11 @@
 """A run's folder, and what becomes of the run."""
 
 import fcntl
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,9 +37,7 @@ class Run:
     @staticmethod
     def of(composed: Composed) -> "Run":
         """The run of a composed configuration; nothing is written."""
-        config = composed.config
-        folder = Path(config.output) / config.name / f"{composed.hash}-s{config.seed}"
-        return Run(folder, config.name, composed.hash, config.seed)
+        return Run(composed.run_folder, composed.config.name, composed.hash, composed.config.seed)
 
     @property
     def checkpoint(self) -> Path:
@@ -81,11 +80,15 @@ class Run:
         replace(self.status or Status("running"), **changes, updated=now()).write(self.status_file)
 
     @rank_zero_only
+    def start(self) -> None:
+        """A new attempt of this process; rank 0 only."""
+        Status("running", step=self.status.step if self.status else 0).write(self.status_file)
+
+    @rank_zero_only
     def describe(self, composed: Composed) -> None:
         """Writes config.yaml (resolved) and what it was composed of; rank 0 only."""
         write_text(self.folder / "config.yaml", composed.resolved)
-        for name, text in composed.inputs.items():
-            write_text(self.folder / "inputs" / name, text)
+        write_text(self.folder / "config.inputs.json", json.dumps(asdict(composed.inputs), indent=2) + "\n")
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -94,7 +97,7 @@ class Run:
         Raises UserError where another process is at work on the same run.
         """
         with self._lock():
-            self.report(**vars(Status("running", step=self.status.step if self.status else 0)) | {"updated": now()})
+            self.start()
             try:
                 yield
             except BaseException as error:
@@ -119,7 +122,9 @@ class Run:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             holder = f"process {self.status.pid} on {self.status.host}" if self.status else "another process"
-            raise UserError(f"{self.folder} is in use by {holder}; wait for it, or choose another seed or name") from None
+            raise UserError(
+                f"{self.folder} is in use by {holder}; wait for it, or choose another seed or name"
+            ) from None
 
 
 def _outcome(error: BaseException) -> dict[str, Any]:
@@ -127,4 +132,3 @@ def _outcome(error: BaseException) -> dict[str, Any]:
         return {"state": "interrupted", "message": str(error) or signal.Signals.SIGINT.name}
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return {"state": "failed", "message": f"{kind}{error}"}
-

@@ -1,4 +1,4 @@
-"""status.json: what became of a run. Launchers read it instead of exit codes (a preempted process may well exit with 0)."""
+"""status.json: what became of a run. Launchers read it instead of exit codes: a preempted process may exit with 0."""
 
 import json
 import os

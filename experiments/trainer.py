@@ -2,44 +2,37 @@
 
 import logging
 import warnings
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from configs.schema import ExperimentConfig
 from configs.schema.trainer import TrainerConfig
 from experiments.checkpoints import CheckpointFile, Checkpoints
-from experiments.metrics_file import MetricsFile
-from experiments.recorder import Bar, Recorder, StepSeed
+from experiments.probe_bar import ProbeBar
+from experiments.recorder import Recorder, Sink, StepSeed
 from experiments.runs import Run
+from experiments.train_bar import Bar
 from experiments.watch import Stop, Watch
-from experiments.weights_and_biases import Mirror
 
 _NOISE = (
     r".*does not have many workers.*",
     r".*module\(s\) in eval mode at the start of training.*",  # on purpose: see RobustFinetuning
-    r".*is smaller than the logging interval.*",
     r".*The `srun` command is available on your system.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",
-    r".*dataloader is not resumable.*",  # the datamodule resumes, by its count of batches
+    r".*have overridden `on_before_batch_transfer` in `LightningModule`.*",  # the datamodule has another hook
 )
 
 
-def build_trainer(config: TrainerConfig, run: Run, stop: Stop, mirror: Mirror | None = None) -> Trainer:
-    """The Trainer of a run: its devices and precision, its files, its signals."""
-    quiet()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    loggers: list[Logger] = [MetricsFile(run.metrics), *([mirror] if mirror else [])]
+def build_trainer(experiment: ExperimentConfig, run: Run, stop: Stop, sinks: Sequence[Sink]) -> Trainer:
+    """The Trainer of a run: its devices and precision, its files, its signals. Metrics go to the sinks."""
+    config = experiment.trainer
     return Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy=_strategy(config),
-        precision=config.precision,
+        **_machine(config),
         max_steps=config.steps,
         max_epochs=-1,
         accumulate_grad_batches=config.accumulate,
@@ -49,17 +42,39 @@ def build_trainer(config: TrainerConfig, run: Run, stop: Stop, mirror: Mirror | 
         limit_val_batches=1.0 if config.validate_every else 0,
         num_sanity_val_steps=0,
         deterministic=config.deterministic or None,
-        inference_mode=False,
-        use_distributed_sampler=False,  # the datamodule slices by rank
-        logger=loggers,
-        log_every_n_steps=0,  # the Recorder's work
-        callbacks=_callbacks(config, run, stop),
+        callbacks=_callbacks(config, run, stop, sinks),
         plugins=[CheckpointFile(run.config_hash)],
         default_root_dir=run.folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
+
+
+def build_tester(experiment: ExperimentConfig, label: str) -> Trainer:
+    """A Trainer that measures: the run's devices and precision, nothing written."""
+    config = experiment.trainer
+    return Trainer(
+        **_machine(config),
+        callbacks=[ProbeBar(label)],
+    )
+
+
+def _machine(config: TrainerConfig) -> dict[str, Any]:
+    """What every Trainer of this project has: the configured devices, and none of Lightning's own extras."""
+    quiet()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return {
+        "accelerator": config.accelerator,
+        "devices": config.devices,
+        "num_nodes": config.nodes,
+        "strategy": _strategy(config),
+        "precision": config.precision,
+        "inference_mode": False,  # attacks need gradients
+        "use_distributed_sampler": False,  # the datamodule slices by rank
+        "logger": False,  # see Recorder
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
 
 
 def quiet() -> None:
@@ -77,12 +92,12 @@ def _strategy(config: TrainerConfig) -> Strategy | Literal["auto"]:
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
-def _callbacks(config: TrainerConfig, run: Run, stop: Stop) -> list[Callback]:
+def _callbacks(config: TrainerConfig, run: Run, stop: Stop, sinks: Sequence[Sink]) -> list[Callback]:
     """In the order in which they see the end of a batch: a bad step is neither logged nor saved."""
     return [
         StepSeed(run.seed),
         Watch(stop, run.checkpoint, config.log_every, config.checkpoint_every),
-        Recorder(run, config.log_every),
-        Checkpoints(run.checkpoint, config.checkpoint_every),
+        Recorder(run, config.log_every, sinks),
+        Checkpoints(run.checkpoint, config.checkpoint_every, stop),
         Bar(run.name, config.log_every),
     ]

@@ -1,6 +1,7 @@
 """Watches a fit: a loss that is not finite ends it, a signal ends it after the step."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from configs.errors import TrainingError
+from experiments.runs import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEYS_SHOWN = 8
+PATIENCE_S = 1.0
 
 
 def window_ends(trainer: Trainer, batch_index: int) -> bool:
@@ -28,22 +31,32 @@ def kept(checkpoint: Path) -> str:
 
 
 class Stop:
-    """Turns the first Ctrl-C or SIGTERM into a request; a second one acts as it always did."""
+    """Turns Ctrl-C or SIGTERM into a request to stop after the step. Another Ctrl-C, a second later, stops at once;
+    launchers that pass signals on make two of one."""
 
     def __init__(self) -> None:
         self.signal_number = 0
+        self.agreed = False  # by all ranks, at the same step
+        self._since = 0.0
 
     def request(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        self.signal_number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.signal_number:
+            self.signal_number, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > PATIENCE_S:
+            raise KeyboardInterrupt
 
     def listen(self) -> None:
-        """Installs the handler. Lightning installs its own on SIGTERM just before training, so this is called again there."""
-        if not self.signal_number:
-            for number in SIGNALS:
-                signal.signal(number, self.request)
+        """Installs the handler; again in training, just before which Lightning installs its own."""
+        for number in SIGNALS:
+            signal.signal(number, self.request)
+
+    def interruption(self, step: int, checkpoint: Path) -> Interrupted:
+        """What the run ends with."""
+        name = signal.Signals(self.signal_number).name
+        saved = f"{checkpoint} is saved" if checkpoint.exists() else "nothing was saved yet"
+        told = f"{name} at step {step}: {saved}; start the same command again to resume"
+        return Interrupted(self.signal_number, told)
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
@@ -75,8 +88,10 @@ class Watch(Callback):
         """Takes the signals back from Lightning, which would end the fit without saving."""
         self.stop.listen()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Raises TrainingError for a loss that is not finite; sets `trainer.should_stop` after a signal."""
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Raises TrainingError for a loss that is not finite; has all ranks agree on a stop after a signal."""
         step = trainer.global_step if window_ends(trainer, batch_idx) else trainer.global_step + 1
         self._seen.append((step, outputs["loss"].detach(), batch["key"]))
         if window_ends(trainer, batch_idx) and self._due(trainer):
@@ -90,13 +105,14 @@ class Watch(Callback):
     def _look(self, trainer: Trainer) -> None:
         seen, self._seen = self._seen, []
         bad = ~torch.stack([loss for _, loss, _ in seen]).isfinite()
-        flags = torch.stack([bad.any().int(), torch.tensor(self.stop.signal_number, dtype=torch.int32, device=bad.device)])
+        flags = torch.stack(
+            [bad.any().int(), torch.tensor(self.stop.signal_number, dtype=torch.int32, device=bad.device)]
+        )
         failed, number = trainer.strategy.reduce(flags, reduce_op="max").tolist()
         if failed:
             raise TrainingError(self._explain(trainer, seen, bad.tolist()))
         if number:
-            self.stop.signal_number = number
-            trainer.should_stop = True
+            self.stop.signal_number, self.stop.agreed = number, True
 
     def _explain(self, trainer: Trainer, seen: list[tuple[int, Tensor, list[str]]], bad: list[bool]) -> str:
         mine = [(step, loss.item(), keys) for (step, loss, keys), is_bad in zip(seen, bad, strict=True) if is_bad]

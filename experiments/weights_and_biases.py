@@ -3,87 +3,86 @@
 import netrc
 import os
 import sys
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlparse
-
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from configs.schema.logging import LoggingConfig
 from experiments.runs import Run
 
 _SERVER = "https://api.wandb.ai"
+_STEP = "trainer/global_step"
 
 
-class Mirror(Logger):
-    """Passes everything on to a W&B run, and turns itself off at the first failure, with one line on stderr."""
+class Mirror:
+    """Passes metrics on to a W&B run, which starts with the first of them. At the first failure it turns itself off,
+    with one line on stderr."""
 
-    def __init__(self, target: Callable[[], WandbLogger]) -> None:
-        super().__init__()
-        self._make = target
-        self._target: WandbLogger | None = None
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+        self._target: Any = None
         self._off = False
 
-    @property
-    def name(self) -> str:
-        """Of the service."""
-        return "wandb"
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Values of one step, plotted against `trainer/global_step`: W&B's own step starts anew with each resume."""
+        self._try(lambda: self._run().log({**metrics, _STEP: step}))
 
-    @property
-    def version(self) -> int | str | None:
-        """The run's id is in the W&B folder."""
-        return None
+    def forget(self, after: int) -> None:
+        """Nothing: W&B keeps what it has, and plots the repeated steps over it."""
 
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The configuration of the run."""
-        self._try(lambda target: target.log_hyperparams(params))
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Values of one step, plotted against `trainer/global_step`."""
-        self._try(lambda target: target.log_metrics(metrics, step))
-
-    @rank_zero_only
     def close(self) -> None:
         """Ends the W&B run, so that the next fit in this process has its own."""
         if self._target is not None:
-            self._try(lambda target: target.experiment.finish())
+            self._try(self._target.finish)
 
-    def _try(self, action: Callable[[WandbLogger], Any]) -> None:
+    def _run(self) -> Any:
+        if self._target is None:
+            self._target = self._start()
+        return self._target
+
+    def _try(self, action: Callable[[], Any]) -> None:
         if self._off:
             return
         try:
-            self._target = self._target or self._make()
-            action(self._target)
-        except Exception as error:  # a mirror may fail in any way that wandb, its service or the network can
+            action()
+        except Exception as error:  # wandb, its service and the network fail in many ways; a mirror may not matter
             self._off = True
-            print(f"Weights & Biases is off for this run: {(str(error).splitlines() or [repr(error)])[0]}", file=sys.stderr)
+            reason = (str(error).splitlines() or [repr(error)])[0]
+            print(f"Weights & Biases is off for this run: {reason}", file=sys.stderr)
 
 
-def mirror(run: Run, config: LoggingConfig, job_type: str = "train") -> Mirror | None:
-    """The W&B run of a run, with an id of its own that a resume continues; None where it is off or not installed."""
-    if config.wandb == "off":
-        return None
-    if find_spec("wandb") is None:
-        print("Weights & Biases is off for this run: wandb is not installed", file=sys.stderr)
-        return None
+def mirror(run: Run, config: LoggingConfig, settings: Mapping[str, Any], job_type: str = "train") -> Mirror | None:
+    """The W&B run of a run, with an id of its own that a resume continues; None where it is switched off.
 
-    def make() -> WandbLogger:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        identity = f"{run.name}-{run.config_hash}-s{run.seed}"
-        # mode, not WandbLogger(offline=True), which sets WANDB_MODE for every later logger of the process.
-        return WandbLogger(
-            name=identity, id=identity, project=config.project, save_dir=run.folder, mode=_mode(config.wandb),
-            group=config.group or run.name, tags=list(config.tags), job_type=job_type, resume="allow", settings=_quiet(),
-        )  # fmt: skip
-
-    return Mirror(make)
+    settings  what W&B files as the configuration.
+    """
+    return None if config.wandb == "off" else Mirror(lambda: _init(run, config, settings, job_type))
 
 
-def _mode(wanted: str) -> str:
+def _init(run: Run, config: LoggingConfig, settings: Mapping[str, Any], job_type: str) -> Any:
+    import wandb
+
+    identity = f"{run.name}-{run.config_hash}-s{run.seed}"
+    target = wandb.init(
+        name=identity,
+        id=identity,
+        resume="allow",
+        project=config.project,
+        group=config.group or run.name,
+        tags=list(config.tags),
+        job_type=job_type,
+        dir=str(run.folder),
+        mode=mode(config.wandb),
+        config=dict(settings),
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    target.define_metric(_STEP)
+    target.define_metric("*", step_metric=_STEP)
+    return target
+
+
+def mode(wanted: str) -> Any:
+    """wandb's own word for what the configuration says; `auto` heeds WANDB_MODE, then asks whether there is a key."""
     if wanted != "auto":
         return wanted
     return os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
@@ -98,9 +97,3 @@ def _has_key() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-def _quiet() -> Any:
-    import wandb
-
-    return wandb.Settings(silent=True, console="off")

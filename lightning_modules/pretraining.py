@@ -32,7 +32,7 @@ class ContrastivePretraining(L.LightningModule):
 
     def __init__(self, backbone: Backbone, optim: OptimConfig, total_steps: int) -> None:
         super().__init__()
-        self.backbone = backbone.train()  # Lightning leaves the mode as it finds it
+        self.backbone = backbone.channels_last().train()  # Lightning leaves the mode as it finds it
         self.optim = optim
         self.total_steps = total_steps
         self.validation_loss = MeanMetric()
@@ -47,7 +47,7 @@ class ContrastivePretraining(L.LightningModule):
             "train/batch_accuracy": batch_accuracy(images.detach(), captions.detach(), batch["text"]),
             "train/logit_scale": scale.detach(),
         }
-        self.log_dict(report, batch_size=len(images))
+        self.log_dict(report, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:

@@ -8,13 +8,15 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from configs.errors import CheckpointError
 from configs.schema.attack import PGD, Attack
 from configs.schema.module import Objective, OptimConfig
 from lightning_modules import attacks, objectives
 from lightning_modules.attacks import LOSSES, Adversarial, LossFn, noise
-from lightning_modules.backbones import Backbone, Reference, class_features, freeze_text, reference_copy
+from lightning_modules.backbones import Backbone, class_features, reference_copy
+from lightning_modules.backbones.freezing import Reference, freeze_text
 from lightning_modules.optimisation import build_optimizer
 
 Batch = dict[str, Any]
@@ -25,10 +27,10 @@ class RobustFinetuning(LightningModule):
 
     Shapes: B images, D embedding dimensions, K classes.
 
-    The image tower stays in eval mode: the function that is attacked is the one that is trained, batch normalisation keeps
-    the statistics of pretraining, and no statistics differ between ranks. The text tower and the logit scale are frozen;
-    the class features are encoded once per run. The attack asks for the gradient of the pixels alone, through the bare
-    image tower, so that no parameter gradient is computed and DDP does not see it. The tower's weights keep
+    The image tower stays in eval mode: the function that is attacked is the one that is trained, batch normalisation
+    keeps the statistics of pretraining, and no statistics differ between ranks. The text tower and the logit scale are
+    frozen; the class features are encoded once per run. The attack asks for the gradient of the pixels alone, through
+    the bare image tower, so that no parameter gradient is computed and DDP does not see it. The tower's weights keep
     `requires_grad` meanwhile: frozen weights send `nn.MultiheadAttention` down a slower path.
 
     Random starts depend on (seed, step, index of the sample in its split) only, so neither the number of ranks, nor
@@ -68,6 +70,8 @@ class RobustFinetuning(LightningModule):
         self.templates = tuple(templates)
         self.seed = seed
         self.log_every = log_every
+        self.val_clean_accuracy = MeanMetric()
+        self.val_robust_accuracy = MeanMetric()
         self._reference: Reference | None = None
         self._window: list[dict[str, Tensor]] = []
 
@@ -102,7 +106,7 @@ class RobustFinetuning(LightningModule):
         """The objective's loss on adversarial images; one forward and one backward beyond the attack's."""
         pixels, labels = batch["image"], batch["label"]
         target = self.objective.target(labels, self._reference(pixels) if self._reference else None)
-        adversarial = self._attack(pixels, labels, target, batch["index"])
+        adversarial = self._attack(pixels, labels, target, batch["index"], self.global_step)
         embeddings = self.backbone.embed_image(adversarial.pixels)
         clean = self.backbone.embed_image(pixels) if self.objective.needs_clean else None
         loss, parts = self.objective.outer(embeddings, clean, target)
@@ -110,6 +114,17 @@ class RobustFinetuning(LightningModule):
             found = {"loss": loss, **{f"loss_{name}": part for name, part in parts.items()}}
             self._report(found | self._describe(adversarial, pixels, embeddings, clean, labels), batch_idx)
         return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accuracy on clean images, and on the training attack's."""
+        pixels, labels = batch["image"], batch["label"]
+        if len(labels):
+            target = self.objective.target(labels, self._reference(pixels) if self._reference else None)
+            adversarial = self._attack(pixels, labels, target, batch["index"], step=0)
+            self.val_clean_accuracy.update(self._correct(self.backbone.embed_image(pixels), labels))
+            self.val_robust_accuracy.update(self._correct(self.backbone.embed_image(adversarial.pixels), labels))
+        found = {"val/clean_accuracy": self.val_clean_accuracy, "val/robust_accuracy": self.val_robust_accuracy}
+        self.log_dict(found, on_epoch=True, batch_size=len(labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what is trained: the rest comes from the model that the run starts from."""
@@ -130,11 +145,11 @@ class RobustFinetuning(LightningModule):
     def _trained(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
 
-    def _attack(self, pixels: Tensor, labels: Tensor, target: Tensor, index: Tensor) -> Adversarial:
+    def _attack(self, pixels: Tensor, labels: Tensor, target: Tensor, index: Tensor, step: int) -> Adversarial:
         if self.attack is None:
             nothing = pixels.new_zeros(len(pixels))
             return Adversarial(pixels, nothing, nothing.bool())
-        seeds = noise.derive(self.seed, self.global_step, index)
+        seeds = noise.derive(self.seed, step, index)
         named = self.attack_config.loss if isinstance(self.attack_config, PGD) else "objective"
         if named == "objective":
             return self.attack(self.backbone.embed_image, pixels, target, self.objective.inner, seeds)
@@ -163,15 +178,15 @@ class RobustFinetuning(LightningModule):
         clean = self.backbone.embed_image(pixels) if clean is None else clean
         moved = (adversarial.pixels - pixels.float()).flatten(1)
         return {
-            "robust_accuracy": self._accuracy(embeddings, labels),
-            "clean_accuracy": self._accuracy(clean, labels),
+            "robust_accuracy": self._correct(embeddings, labels).mean(),
+            "clean_accuracy": self._correct(clean, labels).mean(),
             "zero_gradient": adversarial.zero_gradient.mean(),
             "perturbation_linf_255": moved.abs().amax() * 255,
             "perturbation_l2": moved.norm(dim=1).mean(),
         }
 
-    def _accuracy(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return (self._logits(embeddings).argmax(dim=1) == labels).float().mean()
+    def _correct(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return (self._logits(embeddings).argmax(dim=1) == labels).float()
 
     def _report(self, found: Mapping[str, Tensor], batch_idx: int) -> None:
         """Logs the mean over the batches of an optimiser's step and over ranks (whose batches are of one size)."""

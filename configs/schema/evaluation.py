@@ -28,7 +28,7 @@ class EvaluationConfig:
     attacked_samples: int | None = None
     attacks: dict[str, Attack] = field(default_factory=dict)
     scores: list[Score] = field(default_factory=lambda: ["mcm"])
-    mcm_temperature: float = 1.0  # MCM's tau on raw cosines: 1 is the paper's, 0.01 = 1 / logit scale our models' own
+    mcm_temperature: float | None = None  # MCM's tau on raw cosines; null: 1 / the model's logit scale. The paper has 1
     eps_sweep_255: list[float] = field(default_factory=list)
     pictures: int = 0
 

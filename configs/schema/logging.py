@@ -8,7 +8,7 @@ from typing import Literal
 class LoggingConfig:
     """Weights & Biases mirrors the run's own files; `auto` is online where an API key is set, offline elsewhere."""
 
-    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "immunoclip"
     group: str | None = None
     tags: list[str] = field(default_factory=list)

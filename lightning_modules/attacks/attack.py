@@ -75,5 +75,5 @@ def input_gradient(model_fn: ModelFn, pixels: Tensor, target: Tensor, loss_fn: L
     with torch.enable_grad():
         outputs = model_fn(pixels)
         losses = loss_fn(outputs, target)
-    (gradient,) = torch.autograd.grad(losses.sum(), pixels)
+        (gradient,) = torch.autograd.grad(losses.sum(), pixels)
     return outputs.detach(), losses.detach(), gradient.nan_to_num_(nan=0.0)

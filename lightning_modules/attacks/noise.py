@@ -87,4 +87,4 @@ def _as_int32(keys: Tensor) -> Tensor:
 def _as_int64(value: int | Tensor, device: torch.device | None) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(torch.int64)
-    return torch.tensor(_signed(value % (1 << 64), 64), dtype=torch.int64, device=device)
+    return torch.full((), _signed(value % (1 << 64), 64), dtype=torch.int64, device=device)

@@ -51,4 +51,5 @@ def boundary_start(clean: Tensor, seeds: Tensor, eps: float, norm: Norm) -> Tens
 
 
 def _length(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    return length

@@ -92,7 +92,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _unwrap(weights: Weights) -> Weights:
-    """Strips wrappers' prefixes; where only some keys have one (a LightningModule's), the others are not the model's."""
+    """Strips wrappers' prefixes; where only some keys have one (a LightningModule's), drops the others."""
     for _ in _WRAPPERS:
         for prefix in _WRAPPERS:
             if any(key.startswith(prefix) for key in weights):

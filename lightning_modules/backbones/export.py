@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def export(backbone: Backbone, folder: Path, half: bool = False) -> Path:
             _replace(folder, staging)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} can't be written ({error}); free some space or choose another folder"
         ) from error

@@ -18,9 +18,9 @@ def freeze(module: Module) -> Module:
 
     All but attention's packed in-projection: where a weight doesn't require a gradient and its input isn't contiguous,
     ATen's matmul runs a bmm with a copy of the weight per image instead of one mm over (B * L, D) (`should_fold` in
-    aten/src/ATen/native/LinearAlgebra.cpp), and batch-first attention transposes its input. ViT-B/32, bf16, images/s,
-    forward | forward + input gradient: all weights requiring a gradient 20.7 | 7.1, all frozen 5.1 | 2.4, all frozen but
-    the in-projection 29.4 | 7.6.
+    aten/src/ATen/native/LinearAlgebra.cpp), and batch-first attention transposes its input. ViT-B/32, bf16 on a CPU,
+    images/s, forward | forward + input gradient: all weights requiring a gradient 20.7 | 7.1, all frozen 5.1 | 2.4, all
+    frozen but the in-projection 29.4 | 7.6.
 
     What remains makes this wrong for modules that an optimiser or DistributedDataParallel sees; see `reference_copy`
     and `freeze_text`.

@@ -1,11 +1,10 @@
-"""A backbone from a name: the model that the project ships, open_clip's, a hub's or a folder's, and a checkpoint on top."""
+"""A backbone from a name: the model that the project ships, open_clip's, a hub's or a folder's; a checkpoint on top."""
 
 import difflib
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import nn
 
@@ -46,8 +45,6 @@ def load_backbone(config: ModelConfig) -> Backbone:
                 "set model.pretrained to the tag that the checkpoint was trained from"
             )
     visual: Any = clip.get_submodule("visual")
-    # Convolutions on CPUs: 2.8 x the forward pass of the mini model, 1.2 x its training step (2 cores, batch 128, fp32).
-    visual.to(memory_format=torch.channels_last)
     merges = _merges(reference)
     tokenizer = _tokenizer(reference, architecture, merges)
     return Backbone(clip, architecture, dict(visual.preprocess_cfg), tokenizer, merges).eval()
@@ -63,9 +60,10 @@ def _bundled(reference: str, config: ModelConfig) -> Architecture:
     if reference.startswith(_LOCAL):
         _check_folder(Path(reference.removeprefix(_LOCAL)), config)
     try:
-        return open_clip.get_model_config(reference)
+        architecture: Architecture = open_clip.get_model_config(reference)
     except Exception as error:  # the hub's client raises dozens of kinds
         raise CheckpointError(f"model.name={reference} has no configuration to read: {brief(error)}") from error
+    return architecture
 
 
 def _check_folder(folder: Path, config: ModelConfig) -> None:
@@ -74,7 +72,8 @@ def _check_folder(folder: Path, config: ModelConfig) -> None:
     weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth")]
     if not weights and config.pretrained is None:
         raise CheckpointError(
-            f"{folder} holds no weights (model.safetensors); restore the file, or set model.pretrained=none for random weights"
+            f"{folder} holds no weights (model.safetensors); restore the file, or set model.pretrained=none for "
+            "random weights"
         )
 
 
@@ -88,19 +87,22 @@ def _registered(name: str, config: ModelConfig) -> Architecture:
     tags = list_pretrained_tags_by_model(name)
     if config.pretrained is None and config.checkpoint is None:
         raise ConfigError(
-            f"model.name={config.name} needs model.pretrained ({', '.join(tags) or 'no tags known'}, or none for random "
-            "weights) or model.checkpoint"
+            f"model.name={config.name} needs model.checkpoint, or model.pretrained: {_some(tags)}, or none for random "
+            "weights"
         )
     if config.pretrained in (None, _RANDOM):
         return architecture
     tag: dict[str, Any] = get_pretrained_cfg(name, str(config.pretrained))
     if not tag:
-        raise ConfigError(
-            f"model.pretrained={config.pretrained} is no tag of {config.name}{_did_you_mean(str(config.pretrained), tags)}; "
-            f"it has {', '.join(tags) or 'none'}"
-        )
+        wrong = f"model.pretrained={config.pretrained} is no tag of {config.name}"
+        raise ConfigError(f"{wrong}{_did_you_mean(str(config.pretrained), tags)}; it has {_some(tags)}")
     # open_clip only warns where the architecture's activation is not the tag's, and the model is then quietly worse.
-    return {**architecture, "quick_gelu": tag.get("quick_gelu", architecture.get("quick_gelu", False))}
+    return architecture | ({"quick_gelu": True} if tag.get("quick_gelu") else {})
+
+
+def _some(tags: list[str], most: int = 6) -> str:
+    rest = f" and {len(tags) - most} more" if len(tags) > most else ""
+    return ", ".join(tags[:most]) + rest if tags else "no tags"
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:
@@ -112,7 +114,7 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 def _create(reference: str, config: ModelConfig, architecture: Architecture) -> nn.Module:
     random = config.pretrained == _RANDOM or (config.pretrained is None and not reference.startswith((_LOCAL, _HUB)))
     try:
-        return open_clip.create_model(
+        clip: nn.Module = open_clip.create_model(
             reference,
             pretrained=None if random else config.pretrained,
             load_weights=not random,
@@ -124,6 +126,7 @@ def _create(reference: str, config: ModelConfig, architecture: Architecture) -> 
         raise CheckpointError(
             f"model.name={reference}, model.pretrained={config.pretrained}: {brief(error)}"
         ) from error
+    return clip
 
 
 def _merges(reference: str) -> Path | None:

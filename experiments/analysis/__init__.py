@@ -1,0 +1,7 @@
+"""What runs have found: read, tabulate, draw. Notebooks and reports are made of these pieces."""
+
+from experiments.analysis.loading import load_curves, load_evidence, load_rows
+from experiments.analysis.row import Row
+from experiments.analysis.table import compare, to_csv
+
+__all__ = ["Row", "compare", "load_curves", "load_evidence", "load_rows", "to_csv"]

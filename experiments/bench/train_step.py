@@ -1,0 +1,139 @@
+"""The adversarial training step over what it can't do without."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs.schema.attack import PGD
+from configs.schema.model import ModelConfig
+from configs.schema.module import OptimConfig, TeCoA
+from experiments.bench.table import Row
+from experiments.bench.targets import row
+from lightning_modules.backbones import Backbone, load_backbone
+from lightning_modules.robust_finetuning import RobustFinetuning
+
+BATCH, STEPS, REPEATS = 16, 2, 9
+CLASSES = tuple(f"thing number {index}" for index in range(32))
+TEMPLATES = ("a photo of a {c}",)
+# A ViT-B/32 of half the width and depth, so that the bench takes a minute on two cores.
+VISION = {"image_size": 224, "layers": 6, "width": 384, "head_width": 64, "patch_size": 32}
+TEXT = {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4}
+
+
+def measure() -> list[Row]:
+    """Interleaved repeats of every loop on one model, compared by their medians."""
+    bench = _Bench(_backbone())
+    loops: dict[str, Callable[[], None]] = {
+        "step": bench.step,
+        "floor, trainable": lambda: bench.floor(frozen=False),
+        "floor, frozen": lambda: bench.floor(frozen=True),
+        "usual": bench.usual,
+    }
+    seconds = _interleaved(loops)
+    floor = min(seconds["floor, trainable"], seconds["floor, frozen"])
+    detail = {f"{name}_s": taken for name, taken in seconds.items()}
+    return [
+        row("adversarial training step / its floor", seconds["step"] / floor, **detail),
+        row("the usual loop (text tower and parameter gradients) / floor", seconds["usual"] / floor, **detail),
+    ]
+
+
+def _interleaved(loops: dict[str, Callable[[], None]]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    for repeat in range(1 + REPEATS):
+        for name, loop in loops.items():
+            _synchronise()
+            began = time.perf_counter()
+            loop()
+            _synchronise()
+            if repeat:  # the first one warms up
+                taken[name].append(time.perf_counter() - began)
+    return {name: median(values) for name, values in taken.items()}
+
+
+class _Bench:
+    """One model, one batch, and the loops over them. B images, K classes, D dimensions."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.attack = PGD(steps=STEPS, eps_255=4.0, step_255=2.0)
+        self.module = RobustFinetuning(
+            backbone, TeCoA(), self.attack, OptimConfig(), total_steps=1000, class_names=CLASSES, templates=TEMPLATES,
+            seed=0, log_every=1000,
+        ).to(device)  # fmt: skip
+        self.module.setup("fit")
+        self.module.on_fit_start()
+        optimisers: Any = self.module.configure_optimizers()
+        self.optimizer = optimisers["optimizer"]
+        self.backbone = backbone
+        self.pixels = torch.rand(BATCH, 3, VISION["image_size"], VISION["image_size"], device=device)
+        self.labels = torch.arange(BATCH, device=device) % len(CLASSES)
+        self.batch = {
+            "image": self.pixels,
+            "label": self.labels,
+            "index": torch.arange(BATCH, device=device),
+            "valid": torch.ones(BATCH, dtype=torch.bool, device=device),
+            "key": [str(index) for index in range(BATCH)],
+        }
+
+    def step(self) -> None:
+        """This project's: training step, backward, optimiser."""
+        self.optimizer.zero_grad()
+        self.module.training_step(self.batch, 0).backward()
+        self.optimizer.step()
+
+    def floor(self, frozen: bool) -> None:
+        """STEPS x (forward + gradient of the pixels) + (forward + full backward), and nothing else."""
+        visual = self.backbone.visual
+        visual.zero_grad()
+        visual.requires_grad_(not frozen)
+        for _ in range(STEPS):
+            pixels = self.pixels.clone().requires_grad_()
+            torch.autograd.grad(visual(pixels).sum(), pixels)
+        visual.requires_grad_(True)
+        visual(self.pixels).sum().backward()
+
+    def usual(self) -> None:
+        """As the loops of published repositories do: the text tower in every pass, `backward` into all parameters."""
+        self.backbone.requires_grad_(True)
+        delta = torch.zeros_like(self.pixels, requires_grad=True)
+        for _ in range(STEPS):
+            self._loss(self.pixels + delta).backward()
+            assert delta.grad is not None
+            moved = (delta.detach() + 2 / 255 * delta.grad.sign()).clamp(-4 / 255, 4 / 255)
+            delta = ((self.pixels + moved).clamp(0, 1) - self.pixels).requires_grad_()
+        self.optimizer.zero_grad()
+        self._loss(self.pixels + delta.detach()).backward()
+        self.optimizer.step()
+        self.backbone.zero_grad()
+        self.backbone.clip.requires_grad_(False)
+        self.backbone.visual.requires_grad_(True)
+
+    def _loss(self, pixels: Tensor) -> Tensor:
+        prompts = [template.replace("{c}", name) for name in CLASSES for template in TEMPLATES]
+        texts = F.normalize(self.backbone.embed_text(prompts), dim=-1)
+        images = F.normalize(self.backbone.embed_image(pixels), dim=-1)
+        return F.cross_entropy(self.backbone.logit_scale * images @ texts.T, self.labels)
+
+
+def _backbone() -> Backbone:
+    config = {
+        "model_cfg": {"embed_dim": 256, "vision_cfg": VISION, "text_cfg": TEXT},
+        "preprocess_cfg": {"size": VISION["image_size"]},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(config))
+        return load_backbone(ModelConfig(f"local-dir:{folder}", pretrained="none"))
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,165 @@
+"""The command line. Parses and dispatches; each verb's module is imported when the verb is called, so that help and
+errors in a configuration answer before torch is loaded."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from configs.errors import ConfigError, UserError, did_you_mean
+
+BENCHES = ("train-step", "data", "startup")
+OVERRIDES = "key=value settings go after the experiment; the last one wins. See all keys with 'show EXPERIMENT'."
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is an error like any other: one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see '{self.prog} --help'")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code: 0 done, 1 not as wanted, 2 a person's error, 130 interrupted."""
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        code: int = arguments.run(arguments)
+        return code
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Options and key=value settings may come in any order.
+
+    Raises:
+        ConfigError: an unknown verb or option, a missing argument.
+    """
+    parser, verbs = _parser()
+    if argv and not argv[0].startswith("-") and argv[0] not in verbs:
+        raise ConfigError(f"there is no verb '{argv[0]}'; {did_you_mean(argv[0], verbs)}")
+    arguments, rest = parser.parse_known_args(argv)
+    options = [word for word in rest if word.startswith("-")]
+    if options:
+        raise ConfigError(f"unknown option {options[0]} of {argv[0]}; see '{parser.prog} {argv[0]} --help'")
+    if rest and not hasattr(arguments, "overrides"):
+        raise ConfigError(f"unexpected argument {rest[0]} of {argv[0]}; see '{parser.prog} {argv[0]} --help'")
+    if rest:
+        arguments.overrides += rest
+    return arguments
+
+
+def _parser() -> tuple[Parser, list[str]]:
+    prog = "python -m experiments" if Path(sys.argv[0]).name == "__main__.py" else "immunoclip"
+    parser = Parser(
+        prog=prog,
+        description="Robust and open-world CLIP: train, evaluate and compare.",
+        epilog=f"A newcomer starts with: {prog} quickstart",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, text: str, example: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"Example: {prog} {name} {example}",
+            allow_abbrev=False,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    _add_runs(verb)
+    _add_tools(verb)
+    return parser, list(verbs.choices)
+
+
+def _add_runs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    train = verb("train", "Train one experiment, or resume it.", "tecoa_openmoji trainer.steps=500", _train)
+    evaluate = verb("evaluate", "Measure a model: clean, attacked, open-world.", "tecoa_openmoji seed=1", _evaluate)
+    quickstart = verb(
+        "quickstart", "The whole job in minutes: pack, measure, fine-tune, report.", "seed=1", _quickstart
+    )
+    for parser in (train, evaluate):
+        _add_experiment(parser)
+    for parser in (train, evaluate, quickstart):
+        parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and stop")
+    _add_overrides(quickstart)
+
+
+def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    pack = verb("pack", "Make the data set that an experiment's data.pack describes.", "quickstart --verify", _pack)
+    _add_experiment(pack)
+    pack.add_argument("--verify", action="store_true", help="check the digests of the packed data, change nothing")
+    show = verb("show", "Print a configuration, and where it comes from.", "quickstart attack.steps=2 --origin", _show)
+    _add_experiment(show, nargs="?")
+    show.add_argument("--origin", action="store_true", help="say beside each key which file set it")
+    show.add_argument("--list", action="store_true", dest="listing", help="list the experiments that are shipped")
+    report = verb("report", "Write report.html of a run again.", "outputs/quickstart/1a2b3c4d-s0", _report)
+    report.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a run's folder, with results.jsonl in it")
+    bench = verb("bench", "Measure speed, as ratios within one run.", "train-step --check --json bench.json", _bench)
+    bench.add_argument("name", metavar="NAME", choices=BENCHES, help=" | ".join(BENCHES))
+    bench.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
+    bench.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
+
+
+def _add_experiment(parser: argparse.ArgumentParser, **extra: Any) -> None:
+    text = "a shipped experiment (see 'show --list') or a YAML file"
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=text, **extra)
+    _add_overrides(parser)
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help=OVERRIDES)
+
+
+def _call(verb: str, function: str, *arguments: Any) -> int:
+    code: int = getattr(import_module(f"experiments.{verb}"), function)(*arguments)
+    return code
+
+
+def _composed(arguments: argparse.Namespace, experiment: str | None = None) -> Any:
+    from configs.compose import compose
+
+    return compose(experiment or arguments.experiment, arguments.overrides)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    return _call("train", "train", _composed(arguments), arguments.dry_run)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    return _call("evaluate", "evaluate", _composed(arguments), arguments.dry_run)
+
+
+def _quickstart(arguments: argparse.Namespace) -> int:
+    return _call("quickstart", "quickstart", _composed(arguments, "quickstart"), arguments.dry_run)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    return _call("pack", "pack", _composed(arguments), arguments.verify)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    if arguments.listing:
+        return _call("show", "show_list")
+    if arguments.experiment is None:
+        raise ConfigError("show needs an EXPERIMENT, or --list")
+    return _call("show", "show", _composed(arguments), arguments.origin)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    _call("report", "write_report", arguments.folder)
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    return _call("bench", "run", arguments.name, arguments.json, arguments.check)

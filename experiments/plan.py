@@ -1,0 +1,85 @@
+"""What a run would do: its folder, data, parameters and cost. Nothing is packed, downloaded or trained for it."""
+
+from typing import Any
+
+import torch
+
+from configs.compose import Composed
+from configs.errors import CheckpointError
+from configs.schema import ExperimentConfig
+from configs.schema.attack import APGD, PGD, Attack
+from configs.schema.model import ModelConfig
+from configs.schema.module import RobustFinetuning
+from datamodules import build_datamodule
+from experiments.runs import Run
+from lightning_modules import objectives
+from lightning_modules.backbones import load_backbone
+from lightning_modules.backbones.freezing import freeze_text
+
+
+def describe(composed: Composed) -> str:
+    """The plan of a run, a line a fact."""
+    config = composed.config
+    run = Run.of(composed)
+    facts: dict[str, Any] = {
+        "run folder": run.folder,
+        "config hash": composed.hash,
+        "status": run.status.state if run.status else "not started",
+        **{f"data: {name}": value for name, value in _data(config).items()},
+        **_parameters(config),
+        **_cost(config),
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def passes(config: ExperimentConfig) -> tuple[int, int]:
+    """Forward and backward passes of the image tower per training batch; reports add a clean forward now and then."""
+    forwards, backwards = _attack_passes(config.attack)
+    if not isinstance(config.module, RobustFinetuning):
+        return forwards + 1, backwards + 1
+    objective = objectives.build(config.module.objective, torch.zeros(1, 1), 1.0)
+    branches = 1 + objective.needs_clean
+    return forwards + branches + objective.needs_reference, backwards + branches
+
+
+def _attack_passes(attack: Attack) -> tuple[int, int]:
+    if isinstance(attack, PGD):
+        judged = attack.restarts if attack.restarts > 1 else 0
+        return attack.restarts * attack.steps + judged, attack.restarts * attack.steps
+    if isinstance(attack, APGD):
+        return attack.restarts * (attack.steps + 1), attack.restarts * attack.steps
+    return 0, 0
+
+
+def _data(config: ExperimentConfig) -> dict[str, Any]:
+    told = build_datamodule(config.data, config.seed, config.trainer.accumulate).describe()
+    world = config.trainer.devices * config.trainer.nodes
+    told |= {"ranks": world, "batch per rank": config.data.batch_size // world}
+    if not told.get("packed", True):
+        told["packed"] = "no" if told.pop("source", None) is None else "not yet; training packs it first"
+    return told
+
+
+def _parameters(config: ExperimentConfig) -> dict[str, str]:
+    """Counted on random weights, so that nothing is downloaded."""
+    try:
+        backbone = load_backbone(ModelConfig(config.model.name, pretrained="none"))
+    except CheckpointError as error:
+        return {"parameters": f"unknown: {error}"}
+    if isinstance(config.module, RobustFinetuning):
+        freeze_text(backbone)
+    total = sum(parameter.numel() for parameter in backbone.parameters())
+    trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
+    return {"parameters": f"{trained:,} trained of {total:,}"}
+
+
+def _cost(config: ExperimentConfig) -> dict[str, str]:
+    forwards, backwards = passes(config)
+    batches = config.trainer.steps * config.trainer.accumulate
+    return {
+        "steps": f"{config.trainer.steps:,} of {config.trainer.accumulate} x {config.data.batch_size} samples",
+        "samples seen": f"{batches * config.data.batch_size:,}",
+        "passes per batch": f"{forwards} forward, {backwards} backward",
+        "passes in all": f"{batches * forwards:,} forward, {batches * backwards:,} backward, of a batch",
+    }

@@ -1,0 +1,49 @@
+"""The progress of a measurement."""
+
+import sys
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+
+class ProbeBar(Callback):
+    """One bar over the batches of all probes, on rank 0, naming the probe that runs."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._bar: tqdm[Any] | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar."""
+        if trainer.is_global_zero:
+            batches = int(sum(trainer.num_test_batches))
+            pause = 0.1 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(total=batches, desc=self.label, unit="batch", mininterval=pause)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Names the probe."""
+        if self._bar is not None and batch_idx == 0:
+            probe: Any = pl_module.probes[dataloader_idx]  # type: ignore[index]
+            self._bar.set_postfix_str(f"{probe.name} on {probe.split}", refresh=False)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Advances."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

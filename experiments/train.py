@@ -1,0 +1,134 @@
+"""The `train` verb: fits the module of a configuration in its run folder, from where the run stands."""
+
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from configs.compose import Composed
+from configs.errors import DataError, UserError
+from configs.schema import ExperimentConfig
+from configs.schema.module import RobustFinetuning as RobustFinetuningConfig
+from datamodules import build_datamodule
+from datamodules.base import PlannedDataModule
+from experiments.metrics_file import MetricsFile
+from experiments.plan import describe
+from experiments.provenance import git_sha
+from experiments.runs import Interrupted, Run
+from experiments.trainer import build_trainer
+from experiments.watch import Stop
+from experiments.weights_and_biases import mirror
+from lightning_modules.backbones import Backbone, export, load_backbone
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves behind: the trained model, the data it saw, and the seconds that this attempt took."""
+
+    backbone: Backbone
+    datamodule: PlannedDataModule
+    seconds: float
+
+
+def train(composed: Composed, dry_run: bool = False) -> int:
+    """Trains, resumes, or says that there is nothing left to do. Returns the exit code."""
+    run = Run.of(composed)
+    if dry_run:
+        print(describe(composed))
+        return 0
+    if run.finished:
+        _say(f"finished already: {run.folder}")
+        return 0
+    try:
+        with run.recorded():
+            run.describe(composed)
+            fit(run, composed.config)
+    except Interrupted as interruption:
+        _say(str(interruption))
+        return interruption.exit_code
+    except UserError as error:
+        if rank_zero_only.rank and not isinstance(error, DataError):  # all ranks fail alike, and rank 0 says why
+            return 2
+        raise
+    _say(f"finished: {run.folder} holds the model (model/), metrics.csv and the configuration")
+    return 0
+
+
+def fit(run: Run, config: ExperimentConfig) -> Fitted:
+    """Trains up to `trainer.steps`, from the run's checkpoint where there is one, and exports the model to `run.model`.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
+        TrainingError: a loss or weights that are not finite; a checkpoint that can't be written.
+        CheckpointError: a checkpoint that is damaged or another configuration's.
+    """
+    began = time.perf_counter()
+    datamodule = build_datamodule(config.data, config.seed, config.trainer.accumulate)
+    datamodule.prepare_data()  # now, since the module wants the names of the classes; Lightning's call finds it done
+    backbone = load_backbone(config.model)
+    module = build_module(config, backbone, datamodule)
+    wandb = mirror(run, config.logging, _settings(run, config))
+    sinks = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
+    try:
+        with Stop().listening() as stop:
+            trainer = build_trainer(config, run, stop, sinks)
+            _fit(trainer, module, datamodule, run, stop)
+    finally:
+        if wandb is not None:
+            wandb.close()
+    _export(backbone, run.model)
+    trainer.strategy.barrier("export")  # the other ranks may want to read it next
+    return Fitted(backbone, datamodule, time.perf_counter() - began)
+
+
+def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:
+    """The LightningModule of a configuration."""
+    if isinstance(config.module, RobustFinetuningConfig):
+        from lightning_modules.robust_finetuning import RobustFinetuning
+
+        return RobustFinetuning(
+            backbone,
+            config.module.objective,
+            config.attack,
+            config.optim,
+            total_steps=config.trainer.steps,
+            class_names=datamodule.class_names,
+            templates=datamodule.templates,
+            seed=config.seed,
+            log_every=config.trainer.log_every,
+        )
+    from lightning_modules.pretraining import ContrastivePretraining
+
+    return ContrastivePretraining(backbone, config.optim, config.trainer.steps)
+
+
+def _fit(trainer: Trainer, module: LightningModule, datamodule: PlannedDataModule, run: Run, stop: Stop) -> None:
+    resume = run.checkpoint if run.checkpoint.exists() else None
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    except (UserError, Interrupted):
+        raise
+    except BaseException as error:
+        # A second Ctrl-C, or a SIGTERM that reached the loader's workers as well, cuts the step short.
+        if stop.signal_number:
+            raise stop.interruption(trainer.global_step, run.checkpoint) from error
+        raise
+
+
+def _settings(run: Run, config: ExperimentConfig) -> dict[str, Any]:
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return {**asdict(config), "config_hash": run.config_hash, "git_sha": git_sha(), "command": " ".join(command)}
+
+
+@rank_zero_only
+def _export(backbone: Backbone, folder: Path) -> None:
+    export(backbone, folder)
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,50 @@
+"""Accuracy over uneven, padded batches, at the leaves and at the levels of a tree."""
+
+import math
+import pickle
+
+import torch
+
+from lightning_modules.hierarchy import Tree
+from lightning_modules.metrics import Accuracy, Count
+
+TREE = Tree("toy", (("cat", "dog", "car", "bus"), ("animal", "vehicle"), ("thing",)), ((0, 0, 1, 1), (0, 0)))
+
+
+def test_levels_by_name() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predictions, labels = torch.randint(4, (2, 50), generator=generator)
+    for level in range(3):
+        metric = Accuracy(TREE.ancestors(level))
+        metric.update(predictions, labels, torch.ones(50, dtype=torch.bool))
+        same = 0
+        for names in zip(predictions.tolist(), labels.tolist()):
+            path = [TREE.levels[0][each] for each in names]
+            for step in range(level):
+                index = [TREE.levels[step].index(name) for name in path]
+                path = [TREE.levels[step + 1][TREE.parents[step][each]] for each in index]
+            same += path[0] == path[1]
+        assert metric.compute().item() == same / 50
+    assert metric.compute().item() == 1.0  # one root
+
+
+def test_padding_weighs_nothing_and_batches_weigh_by_size() -> None:
+    metric, count = Accuracy(), Count()
+    for correct, wrong in ((4, 0), (0, 1)):
+        predictions = torch.tensor([1] * correct + [2] * wrong + [1])
+        labels = torch.tensor([1] * (correct + wrong) + [-1])
+        valid = labels >= 0
+        metric.update(predictions, labels, valid)
+        count.update(valid)
+    assert metric.compute().item() == 0.8 and count.compute().item() == 5
+
+
+def test_empty_reset_and_pickle() -> None:
+    metric = Accuracy(torch.tensor([0, 0, 1]))
+    metric.update(torch.tensor([0]), torch.tensor([-1]), torch.tensor([False]))
+    assert math.isnan(metric.compute().item())
+    metric.update(torch.tensor([0]), torch.tensor([1]), torch.tensor([True]))
+    assert pickle.loads(pickle.dumps(metric)).compute().item() == 1.0
+    assert "ancestors" not in metric.state_dict()
+    metric.reset()
+    assert metric.total.item() == 0

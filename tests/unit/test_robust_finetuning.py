@@ -1,0 +1,177 @@
+"""The training step against a plain loop of its own."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs.errors import CheckpointError
+from configs.schema.attack import APGD, PGD, Attack, NoAttack
+from configs.schema.model import ModelConfig
+from configs.schema.module import FARE, Objective, OptimConfig, TeCoA
+from lightning_modules.backbones import load_backbone
+from lightning_modules.robust_finetuning import RobustFinetuning, without_padding
+
+CLASSES = ("red square", "green disc", "blue square")
+EPS, STEP, STEPS = 8 / 255, 3 / 255, 3
+PLAIN = PGD(eps_255=8.0, step_255=3.0, steps=STEPS, random_start=False)
+Batch = dict[str, Any]
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Six images of 32 px."""
+    random = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.rand(6, 3, 32, 32, generator=random),
+        "label": torch.tensor([0, 1, 2, 0, 1, 2]),
+        "valid": torch.ones(6, dtype=torch.bool),
+        "index": torch.arange(6) + 40,
+        "key": list("abcdef"),
+    }
+
+
+def module(name: str, objective: Objective | None = None, attack: Attack = PLAIN) -> RobustFinetuning:
+    """Ready to train, without a trainer."""
+    made = RobustFinetuning(
+        load_backbone(ModelConfig(name)), objective or TeCoA(), attack, OptimConfig(), total_steps=10,
+        class_names=CLASSES, templates=("a {c}", "one {c}"), seed=3, log_every=10**6,
+    )  # fmt: skip
+    made.setup("fit")
+    made.on_fit_start()
+    return made
+
+
+def gradients(trained: RobustFinetuning) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in trained.named_parameters() if weight.grad is not None}
+
+
+def plain_tecoa(name: str, batch: Batch) -> dict[str, Tensor]:
+    """Mao et al.'s step as one would write it down, on a model of its own: `backward` and `zero_grad` everywhere."""
+    backbone = load_backbone(ModelConfig(name))
+    with torch.no_grad():
+        prompts = [[f"a {c}", f"one {c}"] for c in CLASSES]
+        texts = torch.stack([F.normalize(backbone.embed_text(pair), dim=-1).mean(0) for pair in prompts])
+        texts = F.normalize(texts, dim=-1)
+        scale = backbone.logit_scale
+
+    def loss(pixels: Tensor) -> Tensor:
+        return F.cross_entropy(scale * F.normalize(backbone.embed_image(pixels), dim=-1) @ texts.T, batch["label"])
+
+    clean, moved = batch["image"], batch["image"].clone()
+    for _ in range(STEPS):
+        moved.requires_grad_()
+        loss(moved).backward()
+        moved = (moved + STEP * moved.grad.sign()).detach()
+        moved = (clean + (moved - clean).clamp(-EPS, EPS)).clamp(0, 1)
+    backbone.zero_grad()
+    loss(moved).backward()
+    visual = {f"backbone.clip.visual.{key}": weight.grad for key, weight in backbone.visual.named_parameters()}
+    return {key: gradient for key, gradient in visual.items() if gradient is not None}
+
+
+@pytest.mark.parametrize("model", ["tiny_vit", "tiny_resnet"])
+def test_gradient_is_that_of_a_plain_loop(model: str, batch: Batch, request: pytest.FixtureRequest) -> None:
+    name = request.getfixturevalue(model)
+    trained = module(name)
+    trained.training_step(batch, 0).backward()
+    found, expected = gradients(trained), plain_tecoa(name, batch)
+    assert found.keys() == expected.keys()
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [TeCoA(), FARE(), FARE(clean_weight=1.0)])
+@pytest.mark.parametrize("attack", [PGD(steps=2), PGD(steps=2, loss="margin"), APGD(steps=3), NoAttack()])
+def test_the_attack_leaves_no_gradient_and_the_text_side_gets_none(
+    objective: Objective, attack: Attack, batch: Batch, tiny_vit: str
+) -> None:
+    trained = module(tiny_vit, objective, attack)
+    before = torch.get_rng_state()
+    loss = trained.training_step(batch, 0)
+    assert gradients(trained) == {}
+    assert torch.equal(torch.get_rng_state(), before)
+    loss.backward()
+    assert gradients(trained).keys() == {
+        name for name, _ in trained.named_parameters() if name.startswith("backbone.clip.visual.")
+    }
+    assert loss.isfinite()
+
+
+def test_batch_normalisation_keeps_its_statistics_in_any_mode(batch: Batch, tiny_resnet: str) -> None:
+    trained = module(tiny_resnet)
+    before = {name: value.clone() for name, value in trained.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    trained.train()
+    trained.training_step(batch, 0).backward()
+    assert not trained.backbone.training
+    for name, value in trained.named_buffers():
+        assert torch.equal(value, before[name]), name
+
+
+def test_padding_changes_neither_loss_nor_gradient(batch: Batch, tiny_vit: str) -> None:
+    padded = {
+        name: torch.cat([values, values[:2]]) if isinstance(values, Tensor) else values + values[:2]
+        for name, values in batch.items()
+    }
+    padded["valid"] = torch.arange(8) < 6
+    padded["label"][6:] = -1
+    whole, cut = module(tiny_vit, attack=PGD(steps=2)), module(tiny_vit, attack=PGD(steps=2))
+    first, second = whole.training_step(batch, 0), cut.training_step(without_padding(padded), 0)
+    assert torch.equal(first, second)
+
+
+def test_a_sample_meets_the_same_adversary_in_any_batch(batch: Batch, tiny_vit: str) -> None:
+    trained = module(tiny_vit, attack=PGD(steps=1, step_255=1.0))
+    everything = trained._attack(batch["image"], batch["label"], batch["label"], batch["index"], step=5).pixels
+    for row in range(6):
+        alone = [batch[name][row : row + 1] for name in ("image", "label", "index")]
+        found = trained._attack(alone[0], alone[1], alone[1], alone[2], step=5).pixels[0]
+        # Sums over a batch of another size round differently, which can flip the sign of a gradient next to zero.
+        assert (found - everything[row]).abs().gt(1e-6).float().mean() < 0.01
+    later = trained._attack(batch["image"], batch["label"], batch["label"], batch["index"], step=6).pixels
+    assert (later - everything).abs().mean() > 1 / 255
+
+
+def test_the_reference_is_the_original_after_training_and_resuming(batch: Batch, tiny_vit: str) -> None:
+    trained = module(tiny_vit, FARE(), NoAttack())
+    original = load_backbone(ModelConfig(tiny_vit)).embed_image(batch["image"])
+    with torch.no_grad():
+        for weight in trained.backbone.visual.parameters():
+            weight.add_(0.1)
+    checkpoint = {"state_dict": trained.state_dict()}
+    trained.on_save_checkpoint(checkpoint)
+    resumed = module(tiny_vit, FARE(), NoAttack())
+    resumed.on_load_checkpoint(checkpoint)
+    resumed.load_state_dict(checkpoint["state_dict"], strict=resumed.strict_loading)
+    for fitted in (trained, resumed):
+        assert fitted._reference is not None
+        torch.testing.assert_close(fitted._reference(batch["image"]), original.detach())
+        assert not torch.allclose(fitted.backbone.embed_image(batch["image"]), original, atol=1e-3)
+
+
+def test_checkpoints_hold_the_image_tower_and_refuse_another(tiny_vit: str, tiny_resnet: str) -> None:
+    trained, other = module(tiny_vit), module(tiny_resnet)
+    checkpoint = {"state_dict": trained.state_dict()}
+    trained.on_save_checkpoint(checkpoint)
+    assert all(name.startswith("backbone.clip.visual.") for name in checkpoint["state_dict"])
+    with pytest.raises(CheckpointError, match="another model"):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_bf16_autocast_trains_every_weight_with_an_fp32_perturbation(batch: Batch, tiny_vit: str) -> None:
+    """A forward without gradients must not leave casts in autocast's cache that the training forward would reuse."""
+    exact, mixed = (module(tiny_vit, FARE(clean_weight=1.0), PGD(steps=2)) for _ in range(2))
+    exact.training_step(batch, 0).backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        target = mixed._reference(batch["image"]) if mixed._reference else None
+        pixels = mixed._attack(batch["image"], batch["label"], target, batch["index"], step=0).pixels
+        loss = mixed.training_step(batch, 0)
+    loss.backward()
+    assert pixels.dtype == torch.float32
+    assert (pixels - batch["image"]).abs().max() <= EPS + 1e-6
+    assert gradients(mixed).keys() == gradients(exact).keys()
+    one, two = (torch.cat([value.flatten() for value in gradients(each).values()]) for each in (exact, mixed))
+    assert F.cosine_similarity(one, two, dim=0) > 0.9
