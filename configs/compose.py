@@ -91,7 +91,7 @@ def to_yaml(config: ExperimentConfig) -> str:
 
 
 def config_hash(config: ExperimentConfig) -> str:
-    """Depends on the values alone: not on files, their order, the machine or Python's version."""
+    """Of all values but OUTSIDE_THE_HASH; not of files, their order, the machine or Python's version."""
     values = dataclasses.asdict(config)
     for key in OUTSIDE_THE_HASH:
         section, _, name = key.rpartition(".")

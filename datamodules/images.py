@@ -61,7 +61,7 @@ def decode(encoded: bytes, image_size: int | None = None) -> Image.Image:
     A JPEG far larger than `image_size` is decoded at a half, quarter or eighth, never below twice that size.
     """
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image: Image.Image = Image.open(io.BytesIO(encoded))
         if image_size is not None:
             image.draft(None, (2 * image_size, 2 * image_size))
         if image.getexif().get(ORIENTATION, 1) != 1:

@@ -121,9 +121,8 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help=OVERRIDES)
 
 
-def _call(verb: str, function: str, *arguments: Any) -> int:
-    code: int = getattr(import_module(f"experiments.{verb}"), function)(*arguments)
-    return code
+def _call(verb: str, function: str, *arguments: Any) -> Any:
+    return getattr(import_module(f"experiments.{verb}"), function)(*arguments)
 
 
 def _composed(arguments: argparse.Namespace, experiment: str | None = None) -> Any:
@@ -157,7 +156,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    _call("report", "write_report", arguments.folder)
+    print(_call("report", "write_report", arguments.folder))
     return 0
 
 

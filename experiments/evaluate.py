@@ -1,6 +1,5 @@
 """The `evaluate` verb: measures the model that a run starts from, and the one that it trained."""
 
-
 from lightning.pytorch.utilities import rank_zero_only
 
 from configs.compose import Composed
@@ -14,7 +13,7 @@ from lightning_modules.backbones import load_backbone
 
 
 def evaluate(composed: Composed, dry_run: bool = False) -> int:
-    """Measures `before`, and `after` where the run has a trained model; prints them side by side. Returns the exit code."""
+    """Measures `before`, and `after` where the run has a trained model, and prints them. Returns the exit code."""
     run, config = Run.of(composed), composed.config
     if dry_run:
         print(describe(composed))

@@ -66,7 +66,9 @@ def measure(
     if _settings(evidence) == settings:
         return [row for row in results.read(run.results) if row["stage"] == stage]
     if not isinstance(data, ClassificationDataModule):
-        raise ConfigError(f"data.kind={config.data.kind} has no labels to measure with; use classification or open_world")
+        raise ConfigError(
+            f"data.kind={config.data.kind} has no labels to measure with; use classification or open_world"
+        )
     began = time.perf_counter()
     data.prepare_data()
     planned = probes(config.evaluation, data)

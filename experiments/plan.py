@@ -1,5 +1,6 @@
 """What a run would do: its folder, data, parameters and cost. Nothing is packed, downloaded or trained for it."""
 
+import logging
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from configs.schema.module import RobustFinetuning
 from datamodules import build_datamodule
 from experiments.runs import Run
 from lightning_modules import objectives
-from lightning_modules.backbones import load_backbone
+from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.freezing import freeze_text
 
 
@@ -31,6 +32,16 @@ def describe(composed: Composed) -> str:
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def untrained(name: str) -> Backbone:
+    """An architecture with random weights, without open_clip's warning that they are."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        return load_backbone(ModelConfig(name, pretrained="none"))
+    finally:
+        logging.disable(before)
 
 
 def passes(config: ExperimentConfig) -> tuple[int, int]:
@@ -64,7 +75,7 @@ def _data(config: ExperimentConfig) -> dict[str, Any]:
 def _parameters(config: ExperimentConfig) -> dict[str, str]:
     """Counted on random weights, so that nothing is downloaded."""
     try:
-        backbone = load_backbone(ModelConfig(config.model.name, pretrained="none"))
+        backbone = untrained(config.model.name)
     except CheckpointError as error:
         return {"parameters": f"unknown: {error}"}
     if isinstance(config.module, RobustFinetuning):

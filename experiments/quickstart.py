@@ -49,7 +49,9 @@ def _job(run: Run, composed: Composed) -> None:
     measure(run, config, load_backbone(trained(run)), build_datamodule(config.data, config.seed), "after")
     show(run)
     _report(run)
-    _say(f"Done in {(time.perf_counter() - began) / 60:.1f} min. The model is in {run.model}, the pictures in report.html")
+    _say(
+        f"Done in {(time.perf_counter() - began) / 60:.1f} min. The model is in {run.model}, the pictures in report.html"
+    )
 
 
 @rank_zero_only

@@ -17,6 +17,11 @@ from experiments.atomic import write_text
 from experiments.status import Status, now
 
 
+def rank() -> int:
+    """This process's among all of the run, also before there is a Trainer."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
 class Interrupted(Exception):
     """A signal ended the run after a step that is saved; `exit_code` is what a shell expects (128 + signal)."""
 
@@ -108,7 +113,7 @@ class Run:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        if rank_zero_only.rank:
+        if rank():
             yield
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,12 @@ from configs.schema import ExperimentConfig
 from configs.schema.module import RobustFinetuning as RobustFinetuningConfig
 from datamodules import build_datamodule
 from datamodules.base import PlannedDataModule
+from datamodules.classification import ClassificationDataModule
 from experiments.metrics_file import MetricsFile
 from experiments.plan import describe
 from experiments.provenance import git_sha
-from experiments.runs import Interrupted, Run
+from experiments.recorder import Sink
+from experiments.runs import Interrupted, Run, rank
 from experiments.trainer import build_trainer
 from experiments.watch import Stop
 from experiments.weights_and_biases import mirror
@@ -51,7 +53,7 @@ def train(composed: Composed, dry_run: bool = False) -> int:
         _say(str(interruption))
         return interruption.exit_code
     except UserError as error:
-        if rank_zero_only.rank and not isinstance(error, DataError):  # all ranks fail alike, and rank 0 says why
+        if rank() and not isinstance(error, DataError):  # all ranks fail alike, and rank 0 says why
             return 2
         raise
     _say(f"finished: {run.folder} holds the model (model/), metrics.csv and the configuration")
@@ -72,7 +74,7 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     backbone = load_backbone(config.model)
     module = build_module(config, backbone, datamodule)
     wandb = mirror(run, config.logging, _settings(run, config))
-    sinks = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
+    sinks: list[Sink] = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
     try:
         with Stop().listening() as stop:
             trainer = build_trainer(config, run, stop, sinks)
@@ -88,6 +90,7 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
 def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:
     """The LightningModule of a configuration."""
     if isinstance(config.module, RobustFinetuningConfig):
+        assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
         from lightning_modules.robust_finetuning import RobustFinetuning
 
         return RobustFinetuning(

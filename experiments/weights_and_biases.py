@@ -56,7 +56,7 @@ def mirror(run: Run, config: LoggingConfig, settings: Mapping[str, Any], job_typ
 
     settings  what W&B files as the configuration.
     """
-    return None if config.wandb == "off" else Mirror(lambda: _init(run, config, settings, job_type))
+    return None if config.wandb == "disabled" else Mirror(lambda: _init(run, config, settings, job_type))
 
 
 def _init(run: Run, config: LoggingConfig, settings: Mapping[str, Any], job_type: str) -> Any:

@@ -13,7 +13,7 @@ from torchmetrics import CatMetric, MeanMetric
 from configs.errors import DataError
 from configs.schema.attack import PGD, Attack
 from lightning_modules import attacks
-from lightning_modules.attacks import LOSSES, Adversarial, noise, worst_case
+from lightning_modules.attacks import LOSSES, misclassified, noise
 from lightning_modules.backbones import Backbone, class_features
 from lightning_modules.hierarchy import Tree
 from lightning_modules.metrics import Accuracy, Count, OODDetection
@@ -58,10 +58,12 @@ class Pictures:
 class Evaluation(LightningModule):
     """Runs probes, one dataloader each, under `Trainer.test`; then `rows` and `evidence` tell what was seen.
 
-    Shapes: B images, K classes. Attacks run as AutoAttack counts: a sample that is misclassified clean or falls once has
-    fallen. Accuracy at a level of a tree compares the ancestors of the predicted leaf and of the label; under attack, of
-    the leaf predicted on the adversarial image (the adversary aims at the leaf). Metrics are sums or concatenations over
-    valid samples and all ranks; a probe that did not see each of its samples once raises DataError.
+    Shapes: B images, K classes, A predictions of one image. A sample is robust at a level of a tree if the ancestor of the
+    predicted leaf is the label's on the clean image and on every image that the attack made of it; the leaves are level 0,
+    counted as AutoAttack counts. The adversary aims at the leaf. It spends its whole budget on each image first, also
+    where the clean leaf is wrong already, since a wrong leaf may have the right ancestor; then an attack of several stages
+    or restarts goes on with the images whose leaf stands. Metrics are sums or concatenations over valid samples and all
+    ranks; a probe that did not see each of its samples once raises DataError.
     """
 
     def __init__(
@@ -108,17 +110,20 @@ class Evaluation(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """One batch of one probe."""
         probe = self.probes[dataloader_idx]
-        pixels, labels, valid = batch["image"], batch["label"], batch["valid"]
+        labels, valid = batch["label"], batch["valid"]
         self.counts[dataloader_idx].update(valid)
-        if probe.attack is not None:
-            pixels = self._attacked(probe.attack, dataloader_idx, batch)
-        cosines = self._cosines(pixels)
-        if probe.group is None:
-            for accuracy in self.accuracies[dataloader_idx]:
-                accuracy.update(cosines.argmax(dim=1), labels, valid)
+        cosines = self._cosines(batch["image"])
         if probe.scored:
             for score, values in self.score_values[dataloader_idx].items():
                 values.update(SCORES[score](cosines, self.temperatures[score])[valid])
+        if probe.group is None:
+            predictions = cosines.argmax(dim=1)[None]
+            if probe.attack is not None:
+                predictions = torch.cat(
+                    [predictions, self._attacked(probe.attack, dataloader_idx, batch, predictions[0])]
+                )
+            for accuracy in self.accuracies[dataloader_idx]:
+                accuracy.update(predictions, labels, valid)
 
     def rows(self) -> list[Row]:
         """The figures of the last test, one dict each; the same on every rank.
@@ -158,30 +163,39 @@ class Evaluation(LightningModule):
     def _logits(self, pixels: Tensor) -> Tensor:
         return self.backbone.logit_scale.detach().float() * self._cosines(pixels)
 
-    def _attacked(self, attack: Attack, number: int, batch: Batch) -> Tensor:
-        """The worst pixels found for each sample of a batch."""
+    def _attacked(self, setting: Attack, number: int, batch: Batch, clean: Tensor) -> Tensor:
+        """Predictions (A, B) on what the attack made of a batch whose `clean` predictions (B,) are given."""
         pixels, labels, valid = batch["image"], batch["label"], batch["valid"]
+        attack = attacks.build(setting)
+        assert attack is not None, "probes of clean pixels have no attack"
+        loss = LOSSES[setting.loss if isinstance(setting, PGD) and setting.loss != "objective" else "ce"]
         seeds = noise.derive(self.seed, 0, batch["index"])
-        adversary = attacks.build(attack)
-        assert adversary is not None, "probes of clean pixels have no attack"
-        loss = attack.loss if isinstance(attack, PGD) and attack.loss != "objective" else "ce"
-        found = worst_case(self._logits, pixels, labels, [adversary], seeds, loss_fn=LOSSES[loss])
-        attempted = valid & (found.pixels != pixels).flatten(1).any(1)
-        self.zero_gradients[number].update(found.zero_gradient[attempted])
-        self._keep_pictures(number, batch, found)
-        return found.pixels
+        found = attack(self._logits, pixels, labels, loss, seeds)
+        worst, first = found.pixels, self._predict(found.pixels)
+        predictions = [first]
+        standing = ((clean == labels) & (first == labels) & valid).nonzero().squeeze(1)
+        if len(standing) and not (isinstance(setting, PGD) and setting.restarts == 1):
+            again = attack(self._logits, pixels[standing], labels[standing], loss, seeds[standing], misclassified)
+            worst, second = worst.index_copy(0, standing, again.pixels), self._predict(again.pixels)
+            predictions.append(first.index_copy(0, standing, second))
+        self.zero_gradients[number].update(found.zero_gradient[valid])
+        self._keep_pictures(number, batch, worst, clean)
+        return torch.stack(predictions)
 
-    def _keep_pictures(self, number: int, batch: Batch, found: Adversarial) -> None:
+    @torch.no_grad()
+    def _predict(self, pixels: Tensor) -> Tensor:
+        return self._cosines(pixels).argmax(dim=1)
+
+    def _keep_pictures(self, number: int, batch: Batch, adversarial: Tensor, predictions: Tensor) -> None:
         first = next(i for i, probe in enumerate(self.probes) if probe.attack is not None)
         wanted = self.wanted_pictures - len(self.pictures.label)
         if number != first or wanted <= 0:
             return
-        clean, adversarial = batch["image"][:wanted], found.pixels[:wanted]
-        self.pictures.clean += list(clean.float().cpu())
-        self.pictures.adversarial += list(adversarial.cpu())
+        self.pictures.clean += list(batch["image"][:wanted].float().cpu())
+        self.pictures.adversarial += list(adversarial[:wanted].cpu())
         self.pictures.label += batch["label"][:wanted].tolist()
-        self.pictures.clean_prediction += self._cosines(clean).argmax(1).tolist()
-        self.pictures.adversarial_prediction += self._cosines(adversarial).argmax(1).tolist()
+        self.pictures.clean_prediction += predictions[:wanted].tolist()
+        self.pictures.adversarial_prediction += self._predict(adversarial[:wanted]).tolist()
 
     def _accuracy_rows(self, number: int) -> list[Row]:
         probe = self.probes[number]

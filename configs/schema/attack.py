@@ -18,7 +18,7 @@ class NoAttack:
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient ascent (Madry et al. 2018), with momentum as FARE's trainer has it."""
+    """Projected gradient ascent (Madry et al. 2018). Under L-inf FARE's own trainer is `momentum: 0`."""
 
     kind: Literal["pgd"] = "pgd"
     norm: Norm = "linf"

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema.attack import PGD
-from configs.schema.model import ModelConfig
 from configs.schema.module import OptimConfig, TeCoA
 from experiments.bench.table import Row
 from experiments.bench.targets import row
-from lightning_modules.backbones import Backbone, load_backbone
+from experiments.plan import untrained
+from lightning_modules.backbones import Backbone
 from lightning_modules.robust_finetuning import RobustFinetuning
 
 BATCH, STEPS, REPEATS = 16, 2, 9
@@ -87,7 +87,7 @@ class _Bench:
     def step(self) -> None:
         """This project's: training step, backward, optimiser."""
         self.optimizer.zero_grad()
-        self.module.training_step(self.batch, 0).backward()
+        torch.autograd.backward(self.module.training_step(self.batch, 0))
         self.optimizer.step()
 
     def floor(self, frozen: bool) -> None:
@@ -99,19 +99,19 @@ class _Bench:
             pixels = self.pixels.clone().requires_grad_()
             torch.autograd.grad(visual(pixels).sum(), pixels)
         visual.requires_grad_(True)
-        visual(self.pixels).sum().backward()
+        torch.autograd.backward(visual(self.pixels).sum())
 
     def usual(self) -> None:
         """As the loops of published repositories do: the text tower in every pass, `backward` into all parameters."""
         self.backbone.requires_grad_(True)
         delta = torch.zeros_like(self.pixels, requires_grad=True)
         for _ in range(STEPS):
-            self._loss(self.pixels + delta).backward()
+            torch.autograd.backward(self._loss(self.pixels + delta))
             assert delta.grad is not None
             moved = (delta.detach() + 2 / 255 * delta.grad.sign()).clamp(-4 / 255, 4 / 255)
             delta = ((self.pixels + moved).clamp(0, 1) - self.pixels).requires_grad_()
         self.optimizer.zero_grad()
-        self._loss(self.pixels + delta.detach()).backward()
+        torch.autograd.backward(self._loss(self.pixels + delta.detach()))
         self.optimizer.step()
         self.backbone.zero_grad()
         self.backbone.clip.requires_grad_(False)
@@ -131,7 +131,7 @@ def _backbone() -> Backbone:
     }
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "open_clip_config.json").write_text(json.dumps(config))
-        return load_backbone(ModelConfig(f"local-dir:{folder}", pretrained="none"))
+        return untrained(f"local-dir:{folder}")
 
 
 def _synchronise() -> None:

@@ -17,9 +17,9 @@ from lightning_modules.attacks.trials import Trial, best_of
 class APGD:
     """AutoPGD (Croce & Hein 2020), as AutoAttack's reference has it for L-inf and L2. See `Attack` for the call.
 
-    With `fallen`, a sample leaves the working batch once it falls, and restarts see only the samples that stand; the set
-    of the fallen is that of the full run. Without it, every sample gets `steps` steps and the point of highest loss over
-    all restarts is returned. A run makes steps + 1 forwards and `steps` backwards.
+    With `fallen`, a sample leaves the working batch once it falls, and restarts see only the samples that stand; the
+    set of the fallen is that of the full run. Without it, every sample gets `steps` steps and the point of highest loss
+    over all restarts is returned. A run makes steps + 1 forwards and `steps` backwards.
 
     eps  in units of the pixel range [0, 1].
     """
@@ -136,5 +136,5 @@ def _record(walk: Ascent, pixels: Tensor, losses: Tensor, fell: Tensor) -> None:
     losses[walk.row], fell[walk.row] = walk.best_loss, walk.fallen
 
 
-def _never(outputs: Tensor, target: Tensor) -> Tensor:
+def _never(outputs: Tensor, _target: Tensor) -> Tensor:
     return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)

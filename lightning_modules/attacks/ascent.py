@@ -62,7 +62,7 @@ class Ascent:
         eps: float,
         schedule: Schedule,
     ) -> "Ascent":
-        """At a starting point that has been evaluated: its losses (B,), gradient (B, C, H, W) and who has fallen (B,)."""
+        """At an evaluated starting point: its losses (B,), gradient (B, C, H, W) and who has fallen (B,)."""
         count, zeros = len(clean), torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
         return cls(
             row=torch.arange(count, device=clean.device),
@@ -113,7 +113,7 @@ class Ascent:
         self._review(schedule)
 
     def _review(self, schedule: Schedule) -> None:
-        """Where a window ends: halve the step size and go back to the best point, if either condition of eq. 4 holds."""
+        """Where a window ends: halve the step size and go back to the best point, if a condition of sec. 3.2 holds."""
         due = self.waited == self.window
         oscillates = self.increases <= _OSCILLATION * self.window
         stalls = ~self.halved & (self.reviewed_loss >= self.best_loss)

@@ -21,8 +21,8 @@ class Adversarial(NamedTuple):
     """An attack's result, per sample.
 
     pixels         float32 (B, C, H, W): within the budget to rounding, in [0, 1].
-    zero_gradient  float32 (B,): share of the pixels' coordinates whose gradient at the starting point is exactly 0. Near 1
-                   the model hides its gradients (or the loss has none there), and the attack's result says little.
+    zero_gradient  float32 (B,): share of coordinates whose gradient at the starting point is exactly 0. Near 1 the
+                   model hides its gradients (or the loss has none there), and the attack's result says little.
     fallen         bool (B,): `fallen(outputs, target)` at `pixels`; all False where no such function was given.
     """
 

@@ -15,7 +15,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Best other logit minus the label's: positive exactly where the sample is misclassified (Carlini & Wagner 2017)."""
+    """Best other logit minus the label's: positive exactly where misclassified (Carlini & Wagner 2017)."""
     logits = logits.float()
     return _best_other(logits, labels) - _pick(logits, labels)
 

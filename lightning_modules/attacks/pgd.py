@@ -20,8 +20,8 @@ class PGD:
     of the highest loss, and the next restart sees only the samples that stand.
 
     eps, step  in units of the pixel range [0, 1].
-    momentum   of the gradient over its mean absolute value (Dong et al. 2018, eq. 6); 0 is plain PGD. FARE's trainer adds
-               0.9 times the last *sign* to the new sign and takes the sign again, which under L-inf is plain PGD.
+    momentum   of the gradient over its mean absolute value (Dong et al. 2018, eq. 6); 0 is plain PGD. FARE's trainer
+               adds 0.9 times the last *sign* to the new one and takes the sign again: under L-inf, plain PGD.
     """
 
     norm: Norm

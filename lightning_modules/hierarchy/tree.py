@@ -12,7 +12,7 @@ from configs.errors import DataError
 
 @dataclass(frozen=True)
 class Tree:
-    """Levels of classes, 0 = leaves, each class with one parent in the level above; the top level may hold several roots.
+    """Levels of classes, 0 = leaves, each class with one parent in the level above; the top level may have several.
 
     levels   names, per level.
     parents  per level but the last: the index in the next level of each class's parent.

@@ -26,7 +26,7 @@ class Count(Metric):
 
 
 class Accuracy(Metric):
-    """Share of valid samples whose predicted class is the label; at a level of a tree, whose ancestors there are equal.
+    """Share of valid samples whose predictions are the label; at a level of a tree, whose ancestors there are equal.
 
     `compute` returns a float64 scalar, NaN where there were no samples.
 
@@ -46,11 +46,13 @@ class Accuracy(Metric):
         self.register_buffer("ancestors", ancestors, persistent=False)
 
     def update(self, predictions: Tensor, labels: Tensor, valid: Tensor) -> None:
-        """Leaf indices int64 (B,) and (B,); valid bool (B,), False on padding, whose labels are not looked at."""
-        predictions, labels = predictions[valid], labels[valid]
+        """Leaf indices int64 (B,), or (A, B): A predictions of each sample, all of which must be right, as robust accuracy
+        has it. Labels (B,); valid bool (B,), False on padding, whose labels are not looked at."""
+        predictions, labels = predictions[..., valid], labels[valid]
         if self.ancestors is not None:
             predictions, labels = self.ancestors[predictions], self.ancestors[labels]
-        self.correct += (predictions == labels).sum()
+        right = predictions == labels
+        self.correct += (right.all(dim=0) if right.ndim == 2 else right).sum()
         self.total += len(labels)
 
     def compute(self) -> Tensor:

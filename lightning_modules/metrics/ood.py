@@ -34,7 +34,7 @@ def fpr_at_recall(positives: Tensor, negatives: Tensor, recall: float = 0.95) ->
 def aupr(positives: Tensor, negatives: Tensor) -> Tensor:
     """Average precision: the mean, over positives, of the precision at a threshold equal to their own score.
 
-    The step-wise area under the precision-recall curve, without interpolation. Float64 scalar; arguments as for `auroc`.
+    The step-wise area under the precision-recall curve, not interpolated. Float64 scalar; arguments as for `auroc`.
     """
     true = len(positives) - torch.searchsorted(positives.sort().values, positives.contiguous())
     false = len(negatives) - torch.searchsorted(negatives.sort().values, positives.contiguous())

@@ -13,8 +13,8 @@ class FARE:
     """Squared distance from adversarial embeddings to the frozen original's clean ones, un-normalised, summed over
     dimensions and averaged over the batch (Schlarmann et al. 2024, eq. 3). Labels and texts are not used.
 
-    clean_weight  weight of the same distance on clean images, added to the adversarial one. The authors' code, which keeps
-                  the sum of both weights at 1, has `w` and `1 - w`: that is w / (1 - w) here, up to the learning rate.
+    clean_weight  weight of the same distance on clean images, added to the adversarial one. The authors' code weighs
+                  them w and 1 - w: that is w / (1 - w) here, up to the learning rate.
     """
 
     clean_weight: float = 0.0

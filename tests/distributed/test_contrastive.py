@@ -98,12 +98,19 @@ def test_two_processes_equal_one(tiny_vit: str, tmp_path: Path) -> None:
     alone = differentiate(tiny_vit, 0, 1)
     torch.testing.assert_close((found[0]["loss"] + found[1]["loss"]) / 2, alone["loss"])
     fitted = fit(tiny_vit, 0, 1, tmp_path)
-    assert (
-        fitted["weights"]["clip.visual.proj"] - load_backbone(ModelConfig(tiny_vit)).clip.get_parameter("visual.proj")
-    ).abs().max() > 1e-3
+    before = load_backbone(ModelConfig(tiny_vit)).state_dict()["clip.visual.proj"]
+    assert (fitted["weights"]["clip.visual.proj"] - before).abs().max() > 1e-3
     for rank in range(2):
-        assert found[rank]["gradients"].keys() == alone["gradients"].keys()
-        for name, gradient in alone["gradients"].items():
-            torch.testing.assert_close(found[rank]["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
-        torch.testing.assert_close(found[rank]["fit"]["loss"], fitted["loss"], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found[rank]["fit"]["weights"], fitted["weights"], rtol=1e-4, atol=1e-5)
+        close(found[rank]["gradients"], alone["gradients"])
+        close(found[rank]["fit"]["weights"], fitted["weights"])
+        torch.testing.assert_close(found[rank]["fit"]["loss"], fitted["loss"])
+
+
+def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal but for the order of sums in fp32, whose error goes with a tensor's largest entries."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        rounding = 1e-5 * value.abs().max().item()
+        torch.testing.assert_close(
+            found[name], value, rtol=0, atol=rounding, msg=lambda text, name=name: f"{name}: {text}"
+        )

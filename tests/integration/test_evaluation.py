@@ -77,6 +77,13 @@ def test_clean_rows_equal_a_plain_computation(rows: list[Row], parts: tuple[Back
         assert find(rows, metric="accuracy", attack_name=None, level=level)["value"] == pytest.approx(expected)
 
 
+def test_robust_accuracy_grows_towards_the_root(rows: list[Row]) -> None:
+    for name in ("pgd", "apgd"):
+        by_level = [find(rows, metric="accuracy", attack_name=name, level=level)["value"] for level in range(3)]
+        assert by_level == sorted(by_level)
+        assert by_level[-1] == 1.0  # one root
+
+
 def test_open_world_rows_equal_a_plain_computation(rows: list[Row], parts: tuple[Backbone, PlannedDataModule]) -> None:
     backbone, data = parts
 
@@ -103,7 +110,8 @@ def test_attacks_only_lower_accuracy_and_the_stronger_lowers_it_more(rows: list[
     assert 0 <= pgd["checks"]["zero_gradient"] <= 1
 
 
-def test_evidence_is_what_the_rows_were_computed_from(rows: list[Row], composed: Composed) -> None:
+@pytest.mark.usefixtures("rows")
+def test_evidence_is_what_the_rows_were_computed_from(composed: Composed) -> None:
     with np.load(Run.of(composed).folder / "evidence-before.npz") as evidence:
         assert set(evidence) >= {"scores/mcm/test", "scores/mcm/near", "scores/mcm/far", "class_names"}
         assert len(evidence["scores/mcm/test"]) == 31

@@ -59,7 +59,8 @@ def test_it_learns_pairs(backbone: Backbone, tmp_path: Path) -> None:
     assert fit.callback_metrics["train/loss"] < 0.3 < first.callback_metrics["train/loss"]
     assert fit.callback_metrics["train/batch_accuracy"] == 1
     norms = [part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert norms and all(norm.num_batches_tracked == 41 for norm in norms)
+    assert norms
+    assert all(norm.num_batches_tracked == 41 for norm in norms)
 
 
 def test_every_checkpoint_holds_a_capped_scale(backbone: Backbone, tmp_path: Path) -> None:
@@ -68,8 +69,6 @@ def test_every_checkpoint_holds_a_capped_scale(backbone: Backbone, tmp_path: Pat
     fit = trainer(tmp_path, 1, enable_checkpointing=True)
     fit.fit(module, loader(batch()))
     fit.save_checkpoint(tmp_path / "last.ckpt")
-    saved = load_backbone(ModelConfig("mini", "none")).logit_scale.item()
-    assert saved != pytest.approx(100)
     weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert weights["backbone.clip.logit_scale"].exp() == pytest.approx(100)
 

@@ -18,7 +18,7 @@ class Doubled(nn.Module):
 
 
 def convolutional(classes: int, seed: int = 0) -> nn.Module:
-    """Random weights, with logits centred on random images: every class is predicted, and some samples are close calls."""
+    """Random weights, logits centred on random images: many classes are predicted, and some samples are close calls."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         layers = [nn.Conv2d(3, 8, 3, stride=2), nn.GELU(), nn.Flatten(), nn.Linear(72, classes)]

@@ -37,7 +37,8 @@ def test_resizes_only_other_sizes_and_passes_gradients(tiny_vit: str, pixels: to
     assert torch.equal(backbone.normalise(pixels), (pixels - backbone.mean) / backbone.std)
     assert backbone.normalise(large).shape == pixels.shape
     (gradient,) = torch.autograd.grad(backbone.embed_image(large).sum(), large)
-    assert gradient.shape == large.shape and gradient.abs().sum() > 0
+    assert gradient.shape == large.shape
+    assert gradient.abs().sum() > 0
 
 
 def test_a_constant_picture_survives_the_resize(tiny_vit: str) -> None:

@@ -188,7 +188,9 @@ def test_published_layout_is_read_as_it_is(layout: Path) -> None:
 def test_published_layout_is_indexed_once_and_again_after_a_change(layout: Path, monkeypatch: Any) -> None:
     first = open_folder(layout).manifest
     calls: list[str] = []
-    monkeypatch.setattr("datamodules.sources.clip_benchmark.scan", lambda root, path: calls.append(path) or scan(root, path))
+    monkeypatch.setattr(
+        "datamodules.sources.clip_benchmark.scan", lambda root, path: calls.append(path) or scan(root, path)
+    )
     assert open_folder(layout).manifest == first
     assert not calls
     (layout / "classnames.txt").write_text("x\ny\nz\n")

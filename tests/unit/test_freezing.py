@@ -67,7 +67,8 @@ def test_a_reference_stays_as_it_was(backbone: Backbone, pixels: Tensor) -> None
             parameter.mul_(1.5)
         assert not torch.equal(backbone.embed_image(pixels), before)
     embeddings = reference(pixels)
-    assert torch.equal(embeddings, before) and not embeddings.requires_grad
+    assert torch.equal(embeddings, before)
+    assert not embeddings.requires_grad
 
 
 def test_a_reference_is_in_eval_mode(tiny_resnet: str, pixels: Tensor) -> None:
@@ -105,7 +106,12 @@ def test_eval_mode_restores_each_part(tiny_resnet: str) -> None:
     backbone = load_backbone(ModelConfig(tiny_resnet)).train()
     backbone.visual.eval()
     before = [module.training for module in backbone.modules()]
-    with pytest.raises(ZeroDivisionError), eval_mode(backbone):
-        assert not any(module.training for module in backbone.modules())
-        raise ZeroDivisionError
+
+    def fail_in_eval_mode() -> None:
+        with eval_mode(backbone):
+            assert not any(module.training for module in backbone.modules())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_in_eval_mode()
     assert [module.training for module in backbone.modules()] == before

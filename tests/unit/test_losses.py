@@ -77,15 +77,17 @@ def test_finite_values_and_gradients(loss, scale: float, logits: torch.Tensor, l
     logits = torch.cat([logits * scale, torch.zeros(1, 6)]).requires_grad_()
     values = loss(logits, torch.cat([labels, torch.tensor([0])]))
     values.sum().backward()
-    assert values.isfinite().all() and logits.grad.isfinite().all()
+    assert values.isfinite().all()
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_outputs_give_float32_losses(dtype, logits, labels, pair) -> None:
     outputs = logits.to(dtype)
-    values = [loss(outputs, labels) for loss in (cross_entropy, margin, dlr)] + [targeted_dlr(outputs, pair)]
-    for value, again in zip(values, [loss(outputs.float(), labels) for loss in (cross_entropy, margin, dlr)]):
-        assert value.dtype == torch.float32 and torch.equal(value, again)
+    for loss, target in ((cross_entropy, labels), (margin, labels), (dlr, labels), (targeted_dlr, pair)):
+        value = loss(outputs, target)
+        assert value.dtype == torch.float32
+        assert torch.equal(value, loss(outputs.float(), target))
     assert embedding_l2(outputs, logits).dtype == embedding_cosine(outputs, logits).dtype == torch.float32
 
 

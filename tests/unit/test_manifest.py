@@ -65,7 +65,7 @@ def test_repeated_class_names_are_both_named() -> None:
 
 
 def test_missing_and_broken_manifests(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no manifest.json"):
+    with pytest.raises(DataError, match=r"no manifest\.json"):
         Manifest.load(tmp_path)
     for content in ("{", "[]", "null", json.dumps({"format": 1}), json.dumps({"format": 1, "splits": {"a": 3}})):
         (tmp_path / "manifest.json").write_text(content)

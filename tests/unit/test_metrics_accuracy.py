@@ -3,6 +3,7 @@
 import math
 import pickle
 
+import pytest
 import torch
 
 from lightning_modules.hierarchy import Tree
@@ -18,7 +19,7 @@ def test_levels_by_name() -> None:
         metric = Accuracy(TREE.ancestors(level))
         metric.update(predictions, labels, torch.ones(50, dtype=torch.bool))
         same = 0
-        for names in zip(predictions.tolist(), labels.tolist()):
+        for names in zip(predictions.tolist(), labels.tolist(), strict=True):
             path = [TREE.levels[0][each] for each in names]
             for step in range(level):
                 index = [TREE.levels[step].index(name) for name in path]
@@ -36,7 +37,8 @@ def test_padding_weighs_nothing_and_batches_weigh_by_size() -> None:
         valid = labels >= 0
         metric.update(predictions, labels, valid)
         count.update(valid)
-    assert metric.compute().item() == 0.8 and count.compute().item() == 5
+    assert metric.compute().item() == 0.8
+    assert count.compute().item() == 5
 
 
 def test_empty_reset_and_pickle() -> None:
@@ -48,3 +50,12 @@ def test_empty_reset_and_pickle() -> None:
     assert "ancestors" not in metric.state_dict()
     metric.reset()
     assert metric.total.item() == 0
+
+
+def test_several_predictions_must_all_be_right() -> None:
+    metric = Accuracy()
+    predictions = torch.tensor([[1, 1, 1, 2], [1, 0, 1, 2]])
+    metric.update(predictions, torch.tensor([1, 1, 0, 2]), torch.tensor([True, True, True, False]))
+    assert metric.compute().item() == pytest.approx(1 / 3)
+    metric.update(predictions[:, :0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
+    assert metric.total.item() == 3

@@ -39,7 +39,8 @@ def test_splitmix64_published_value() -> None:
 @pytest.mark.parametrize("seeds", [torch.arange(200), torch.arange(200) << 32, derive(7, torch.arange(200), 3)])
 def test_uniform_distribution(seeds: torch.Tensor) -> None:
     draws = uniform(seeds, (1000,)).double()
-    assert draws.min() >= -1 and draws.max() < 1
+    assert draws.min() >= -1
+    assert draws.max() < 1
     n = draws.numel()
     assert abs(draws.mean()) < 4 * math.sqrt(1 / 3 / n)
     assert abs(draws.var() - 1 / 3) < 4 * math.sqrt(4 / 45 / n)

@@ -37,7 +37,8 @@ def test_tecoa(texts: torch.Tensor, embeddings: torch.Tensor) -> None:
 def test_tecoa_scale(texts: torch.Tensor) -> None:
     own = torch.tensor(20.0, requires_grad=True)
     objective = build(schema.TeCoA(), texts, own)
-    assert isinstance(objective, TeCoA) and not objective.logit_scale.requires_grad
+    assert isinstance(objective, TeCoA)
+    assert not objective.logit_scale.requires_grad
     assert build(schema.TeCoA(logit_scale=100.0), texts, own).logit_scale == 100.0
     with pytest.raises(ValueError, match="no text features"):
         build(schema.TeCoA(), None, own)
@@ -65,5 +66,6 @@ def test_fare(embeddings: torch.Tensor) -> None:
 def test_without_a_clean_branch(objective, embeddings: torch.Tensor) -> None:
     target = torch.arange(4) if isinstance(objective, TeCoA) else embeddings[1]
     loss, parts = objective.outer(embeddings[0], None, target)
-    assert not objective.needs_clean and list(parts) == ["adversarial"]
+    assert not objective.needs_clean
+    assert list(parts) == ["adversarial"]
     torch.testing.assert_close(loss, objective.inner(embeddings[0], target).mean())

@@ -93,7 +93,7 @@ def test_matrices_decay_and_vectors_do_not(tiny_resnet: str) -> None:
         for parameter in module.parameters()
     }
     for name, parameter in backbone.named_parameters():
-        vector = id(parameter) in norms or name.endswith("bias") or name.endswith("logit_scale")
+        vector = id(parameter) in norms or name.endswith(("bias", "logit_scale"))
         assert decays.pop(id(parameter)) == (("no_decay", 0.0) if vector else ("decay", 0.3))
     assert not decays
 

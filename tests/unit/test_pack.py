@@ -182,5 +182,5 @@ def test_image_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.pack\.root"):
         build(ImageFolderPack(root=str(tmp_path / "nowhere")), tmp_path / "zoo")
     (tmp_path / "source" / "ant").mkdir(parents=True)
-    with pytest.raises(DataError, match="no .*png"):
+    with pytest.raises(DataError, match=r"no .*png"):
         build(ImageFolderPack(root=str(tmp_path / "source")), tmp_path / "zoo")

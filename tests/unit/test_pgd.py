@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.schema import attack as schema
 from lightning_modules.attacks import APGD, PGD, Chain, TargetedAPGD, build, misclassified, worst_case
 from lightning_modules.attacks.losses import cross_entropy, embedding_l2, margin
 from lightning_modules.attacks.projection import boundary_start, project, uniform_start
@@ -127,7 +128,8 @@ def test_budget_and_range(name: str, fallen) -> None:
         )
         assert found.pixels.dtype == torch.float32
         assert length(found.pixels - clean, norm).max() <= RADIUS[norm] + 1e-6
-        assert found.pixels.min() >= 0 and found.pixels.max() <= 1
+        assert found.pixels.min() >= 0
+        assert found.pixels.max() <= 1
         assert not torch.equal(found.pixels, clean)
 
 
@@ -139,7 +141,7 @@ def test_a_sample_does_not_see_its_batch(name: str, fallen) -> None:
     for row in (0, 5, 7):
         one = slice(row, row + 1)
         alone = ATTACKS[name](model, clean[one], labels[one], cross_entropy, seeds(8)[one], fallen)
-        for of_batch, own in zip(together, alone):
+        for of_batch, own in zip(together, alone, strict=True):
             assert torch.equal(of_batch[one], own)
 
 
@@ -182,7 +184,8 @@ def test_leaves_no_trace(name: str, fallen, raises: bool, grad_enabled: bool) ->
     assert [module.training for module in model.modules()] == modes == [True, False, True, True]
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert torch.equal(torch.get_rng_state(), generator)
-    assert torch.equal(clean, before) and not clean.requires_grad
+    assert torch.equal(clean, before)
+    assert not clean.requires_grad
 
 
 def test_more_steps_restarts_or_radius_never_help_the_defender() -> None:
@@ -193,7 +196,8 @@ def test_more_steps_restarts_or_radius_never_help_the_defender() -> None:
         return int((~worst_case(model, clean, labels, attacks, seeds(64)).fallen).sum())
 
     by_radius = [standing(PGD("linf", eps / 255, eps / 4 / 255, 10)) for eps in (0.25, 2, 4, 8, 64)]
-    assert by_radius == sorted(by_radius, reverse=True) and by_radius[0] > by_radius[2] > by_radius[-1] == 0
+    assert by_radius == sorted(by_radius, reverse=True)
+    assert by_radius[0] > by_radius[2] > by_radius[-1] == 0
     assert standing(PGD("linf", 4 / 255, 1 / 255, 20)) <= standing(PGD("linf", 4 / 255, 1 / 255, 3)) + 1
     assert standing(PGD("linf", 4 / 255, 1 / 255, 3, restarts=4)) <= standing(PGD("linf", 4 / 255, 1 / 255, 3))
 
@@ -205,7 +209,9 @@ def test_restarts_keep_the_highest_loss() -> None:
     for restarts in (1, 2, 4):
         found = PGD("linf", 8 / 255, 8 / 255, 1, restarts)(model, clean, labels, cross_entropy, seeds(8))
         losses.append(cross_entropy(model(found.pixels), labels))
-    assert (losses[1] >= losses[0]).all() and (losses[2] >= losses[1]).all() and (losses[2] > losses[0]).any()
+    assert (losses[1] >= losses[0]).all()
+    assert (losses[2] >= losses[1]).all()
+    assert (losses[2] > losses[0]).any()
 
 
 def test_zero_gradient_is_reported_per_sample() -> None:
@@ -217,7 +223,8 @@ def test_zero_gradient_is_reported_per_sample() -> None:
     )
     assert found.zero_gradient.tolist() == [0.0, 0.5, 0.5]
     unmoved = PGD("linf", 0.01, 0.005, 2, random_start=False)(head, clean, head(clean), embedding_l2, seeds(3))
-    assert unmoved.zero_gradient.tolist() == [1.0, 1.0, 1.0] and torch.equal(unmoved.pixels, clean)
+    assert unmoved.zero_gradient.tolist() == [1.0, 1.0, 1.0]
+    assert torch.equal(unmoved.pixels, clean)
 
 
 def test_a_gradient_that_is_not_a_number_moves_nothing() -> None:
@@ -229,7 +236,8 @@ def test_a_gradient_that_is_not_a_number_moves_nothing() -> None:
 
     found = PGD("linf", 0.1, 0.05, 3, random_start=False)(broken, clean, torch.arange(2), cross_entropy, seeds(2))
     assert found.pixels.isfinite().all()
-    assert torch.equal(found.pixels[1], clean[1]) and not torch.equal(found.pixels[0], clean[0])
+    assert torch.equal(found.pixels[1], clean[1])
+    assert not torch.equal(found.pixels[0], clean[0])
     assert misclassified(broken(clean), broken(clean).argmax(1)).tolist() == [False, True]
 
 
@@ -260,14 +268,15 @@ def test_worst_case_attacks_only_those_that_stand() -> None:
 
     attacks = [spy(PGD("linf", eps / 255, eps / 255, 3)) for eps in (1, 4, 64)]
     worst = worst_case(model, clean, labels, attacks, seeds(32))
-    assert sizes[0] == 28 and sizes == sorted(sizes, reverse=True) and sizes[1] < 28
+    assert sizes[0] == 28
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[1] < 28
     assert torch.equal(worst.pixels[:4], clean[:4])
-    assert torch.equal(worst.fallen, model(worst.pixels).argmax(1) != labels) and worst.fallen.all()
+    assert torch.equal(worst.fallen, model(worst.pixels).argmax(1) != labels)
+    assert worst.fallen.all()
 
 
 def test_build_converts_radii() -> None:
-    from configs.schema import attack as schema
-
     assert build(schema.NoAttack()) is None
     assert build(schema.PGD(eps_255=255, step_255=51, steps=3)) == PGD("linf", 1.0, 0.2, 3)
     assert build(schema.APGD(eps_255=51, steps=3, targets=0)) == APGD("linf", 0.2, 3)

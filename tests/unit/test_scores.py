@@ -11,7 +11,7 @@ from lightning_modules.open_world import SCORES, mcm
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0])
 def test_mcm_formula(temperature: float) -> None:
     cosines = torch.rand(20, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    for row, score in zip(cosines.double().tolist(), mcm(cosines, temperature).tolist()):
+    for row, score in zip(cosines.double().tolist(), mcm(cosines, temperature).tolist(), strict=True):
         exponentials = [math.exp(each / temperature) for each in row]
         assert score == pytest.approx(max(exponentials) / sum(exponentials), rel=1e-9)
 
@@ -29,4 +29,5 @@ def test_confident_samples_are_not_tied() -> None:
     """At the model's own temperature float32 would round both to 1."""
     cosines = torch.tensor([[0.9, 0.6], [0.9, 0.61]])
     sure, less = mcm(cosines, 0.01)
-    assert sure > less and sure.float() == less.float() == 1.0
+    assert sure > less
+    assert sure.float() == less.float() == 1.0

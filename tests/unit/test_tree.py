@@ -27,7 +27,8 @@ def test_json_round_trip() -> None:
     assert json.loads(json.dumps(tree.to_dict())) == TREE
     assert Tree.from_dict("toy", tree.to_dict()) == tree
     flat = Tree.from_dict("flat", {"levels": [["a", "b"]], "parents": []})
-    assert flat.depth == 0 and flat.ancestors(0).tolist() == [0, 1]
+    assert flat.depth == 0
+    assert flat.ancestors(0).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +49,11 @@ def test_json_round_trip() -> None:
 def test_a_broken_tree_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         Tree.from_dict("toy", TREE | change)
-    assert "'toy'" in str(raised.value) and "\n" not in str(raised.value)
+    assert "'toy'" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("level", [-1, 3])
 def test_a_level_that_is_not_there(level: int) -> None:
-    with pytest.raises(UserError, match="from 0 .leaves. to 2"):
+    with pytest.raises(UserError, match="to 2"):
         Tree.from_dict("toy", TREE).ancestors(level)

@@ -47,8 +47,8 @@ def test_a_failure_costs_one_line_and_is_not_tried_again(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "Weights & Biases is off for this run: no service\n"
 
 
-def test_off_means_no_mirror(tmp_path: Path) -> None:
-    assert mirror(Run(tmp_path, "tiny", "0123abcd", 0), LoggingConfig(wandb="off"), {}) is None
+def test_disabled_means_no_mirror(tmp_path: Path) -> None:
+    assert mirror(Run(tmp_path, "tiny", "0123abcd", 0), LoggingConfig(wandb="disabled"), {}) is None
 
 
 @pytest.mark.slow

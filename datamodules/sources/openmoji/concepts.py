@@ -2,7 +2,7 @@
 
 import csv
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Literal
 
@@ -15,7 +15,7 @@ class Concept:
 
     hexcode   the drawing's code points, OpenMoji's file stem.
     role      `id`: a leaf class. `near_seen`, `near_unseen`: held-out members of the same subgroups; pretraining saw the
-              first and never the second. `far`: other groups. `other`: seen by pretraining only.
+              first, never the second. `far`: other groups. `other`: seen by pretraining only.
     subgroup, group   its superclasses in the curated Unicode tree.
     wnid      its WordNet 3.0 noun synset; leaf classes only, empty elsewhere.
     """
@@ -33,7 +33,7 @@ class Concept:
         return [int(part, 16) for part in self.hexcode.split("-")]
 
 
-@lru_cache(maxsize=None)
+@cache
 def concepts(*roles: Role) -> tuple[Concept, ...]:
     """All concepts of these roles, in the table's order, which is the order of the leaf classes."""
     with (files(__package__) / "concepts.tsv").open(encoding="utf-8") as table:

@@ -2,7 +2,7 @@
 
 import gzip
 import io
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,7 @@ from PIL import Image
 DRAWING_SIZE = 128  # pixels; renderings are composed at this size and halved
 
 
-@lru_cache(maxsize=None)
+@cache
 def drawing(hexcode: str) -> Image.Image:
     """The drawing with this code point (the SVG's file stem), (128, 128) RGBA with premultiplied alpha."""
     import resvg_py

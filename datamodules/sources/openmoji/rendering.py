@@ -1,7 +1,7 @@
 """One drawing on a hard 64-pixel picture: background, clutter, placement, colour, occlusion, blur, noise.
 
 Every choice comes from one generator, so a rendering is a pure function of (drawing, seed). The strengths below make the
-benchmark: they were settled before any method was compared and are frozen under `VERSION`; a change is a new version.
+benchmark: they were settled before any method was compared, and are frozen under `VERSION`; a change is a new one.
 """
 
 from dataclasses import dataclass, fields

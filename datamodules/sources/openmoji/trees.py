@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def wordnet_tree(leaves: Sequence[Concept], levels: int = WORDNET_LEVELS) -> Tre
     return {**tree, "levels": [leaf_names, *(_names(level) for level in tree["levels"][1:])]}
 
 
-@lru_cache(maxsize=1)
+@cache
 def synsets() -> dict[str, Synset]:
     """The synsets on the way from the leaf classes to WordNet's root, by wnid."""
     with (files(__package__) / "wordnet_excerpt.tsv").open(encoding="utf-8") as table:

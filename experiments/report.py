@@ -1,0 +1,249 @@
+"""report.html: what a run found, in words, numbers and pictures, in one file that opens anywhere."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from configs.errors import UserError
+from experiments.analysis import figure, names, page, pictures, plots
+from experiments.analysis.doubts import doubts
+from experiments.analysis.headline import cost, headline, open_world
+from experiments.analysis.loading import (
+    Evidence,
+    Floats,
+    load_config,
+    load_curves,
+    load_evidence,
+    load_rows,
+    load_status,
+)
+from experiments.analysis.row import SWEEP, Row
+from experiments.analysis.table import FOOT, lines, stages_of
+from experiments.atomic import write_text
+
+OPENMOJI = (
+    "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0. "
+    "The pictures on this page are renderings of them, changed in background, placement, colour and quality."
+)
+DEFINITIONS = {
+    "accuracy": "Share of pictures whose best class is the right one. Above the leaves the predicted leaf's ancestor is "
+    "compared with the label's; the adversary aims at the leaf.",
+    "interval": "95 %, Wilson. It covers the choice of the test pictures, not the randomness of training: that takes "
+    "several seeds.",
+    "AUROC": "Chance that an in-distribution picture scores higher than an OOD one; 50 % is guessing. The line of a group "
+    "of splits is the mean of theirs.",
+    "FPR95, ID positive": "Share of OOD pictures accepted where 95 % of in-distribution pictures are. Lower is better.",
+    "FPR95, OOD positive": "Share of in-distribution pictures rejected where 95 % of OOD pictures are. Lower is better.",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a run has left."""
+
+    rows: Sequence[Row]
+    curves: Mapping[str, tuple[Floats, Floats]]
+    evidence: Mapping[str, Evidence]
+    status: Mapping[str, Any]
+    config: str
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that the page compares."""
+        return stages_of(self.rows)
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `folder`/report.html in place of an earlier one, and returns its path. The same run gives the same bytes.
+
+    Whatever was not measured is left out; only results.jsonl must be there.
+    Raises UserError: no results, a file that is damaged, or a page that can't be written.
+    """
+    folder = Path(folder)
+    found = Found(
+        load_rows(folder), load_curves(folder), load_evidence(folder), load_status(folder), load_config(folder)
+    )
+    path = folder / "report.html"
+    try:
+        write_text(path, _page(folder, found))
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written ({error.strerror}); free some space or change its permissions"
+        ) from error
+    return path
+
+
+def _page(folder: Path, found: Found) -> str:
+    title = f"{folder.resolve().parent.name} / {folder.resolve().name}"
+    return page.page(
+        f"ImmunoCLIP report: {title}",
+        [
+            f"<h1>{page.escape(title)}</h1>",
+            page.paragraph(_datasets(found.rows), "muted"),
+            page.paragraph(_unfinished(found.status), "warning"),
+            page.paragraph(headline(found.rows), "lead"),
+            page.section(
+                "Results", page.results(lines(found.rows, found.stages), found.stages), page.paragraph(FOOT, "muted")
+            ),
+            page.section("Accuracy", *_accuracy(found)),
+            page.section("Open world", *_open_world(found)),
+            page.section("What the adversary does", *_pictures(found)),
+            page.section("Training", *_training(found)),
+            page.section("How it was measured", *_method(found)),
+            page.section("Configuration", page.folded("config.yaml, resolved", found.config)),
+            _provenance(found),
+        ],
+    )
+
+
+def _datasets(rows: Iterable[Row]) -> str:
+    data = {f"{row.dataset}, seed {row.seed}": None for row in rows}
+    return "; ".join(data)
+
+
+def _unfinished(status: Mapping[str, Any]) -> str:
+    if status.get("state") not in ("interrupted", "failed"):
+        return ""
+    of = f" of {status['steps']}" if status.get("steps") else ""
+    message = f": {status['message']}" if status.get("message") else ""
+    return f"This run {status['state']} at step {status.get('step', 0)}{of}{message}. What follows is what it had measured."
+
+
+def _accuracy(found: Found) -> list[str]:
+    counts = "; ".join(
+        f"{line.section}: n = {line.counts}"
+        for line in lines(found.rows, found.stages)
+        if line.first.metric == "accuracy" and line.first.level == 0
+    )
+    swept = sorted({f"{row.n:,}" for row in found.rows if row.attack_name == SWEEP})
+    return [
+        _drawn(
+            plots.accuracy_bars(found.rows),
+            "Leaf accuracy, clean and attacked, by stage",
+            f"Leaf accuracy with 95 % intervals. Compare what an attack leaves with what clean pictures get. {counts}.",
+        ),
+        _drawn(
+            plots.accuracy_by_radius(found.rows),
+            "Leaf accuracy against the radius of the attack, by stage",
+            "Leaf accuracy by attack radius, with 95 % intervals. Curves should fall all the way to 0 as the radius grows; one "
+            "that levels off far above tells of a weak attack, not of a robust model. Hollow marks: the attacks of the "
+            f"table, which should not lie above the curve of the same stage. n = {' / '.join(swept)} a point.",
+        ),
+        _drawn(
+            plots.accuracy_by_level(found.rows),
+            "Accuracy at each level of the class trees, by stage",
+            "Accuracy from the leaf classes up: mistakes that stay within a superclass vanish at its level. "
+            f"Full: clean; dashed: attacked. {counts}.",
+        ),
+    ]
+
+
+def _open_world(found: Found) -> list[str]:
+    drawing = plots.score_histograms(found.evidence, found.rows)
+    caption = (
+        "MCM scores of pictures of known classes (filled) and of what is not among them (lines). The less they overlap, the "
+        "better unknown things can be rejected. Each panel has its own scale; n in brackets."
+    )
+    return [
+        page.paragraph(cost(found.rows)),
+        page.listing(open_world(found.rows)),
+        _drawn(drawing, "Histograms of open-world scores, by stage", caption),
+    ]
+
+
+def _pictures(found: Found) -> list[str]:
+    parts = []
+    for stage in [stage for stage in found.stages if stage in found.evidence]:
+        kept = found.evidence[stage].pictures
+        if kept is None:
+            continue
+        shown, factor = min(len(kept.label), pictures.SHOWN), pictures.amplification(kept)
+        clean, adversarial = pictures.correct(kept)
+        caption = (
+            f"{stage}: the first {shown} of {len(kept.label)} kept pictures, in the data set's order, not chosen. Above each the "
+            f"true class, below the prediction (green check: right, red cross: wrong): {clean} right clean, "
+            f"{adversarial} right attacked. The perturbation is drawn {factor} times as strong, around grey; what was "
+            "misclassified clean is not attacked."
+        )
+        image = figure.png(pictures.grid(kept))
+        parts.append(page.picture(image, f"Clean pictures, perturbations and adversarial pictures, {stage}", caption))
+    return parts
+
+
+def _training(found: Found) -> list[str]:
+    drawing = plots.training_curves(found.curves)
+    steps = max((int(curve[0][-1]) for curve in found.curves.values() if len(curve[0])), default=0)
+    caption = (
+        f"What training logged over {steps:,} steps, on training batches under the training attack: no measure of the result. "
+        "Zero gradients: share of pictures that gave the attack nothing to follow; near 0 is healthy."
+    )
+    return [_drawn(drawing, "Training curves", caption)]
+
+
+def _drawn(drawing: Figure | None, alternative: str, caption: str) -> str:
+    return page.picture(figure.svg(drawing), alternative, caption) if drawing is not None else ""
+
+
+def _method(found: Found) -> list[str]:
+    attacks = {
+        row.attack_name: f"{names.attack(row.attack)}. {_setting(row.attack)}. n = {row.n:,}."
+        for row in found.rows
+        if row.attack and row.attack_name and row.attack_name != SWEEP
+    }
+    checks = [_checks(row) for row in found.rows if row.attack and row.attack_name != SWEEP and row.level == 0]
+    seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in found.rows}))
+    raised = doubts(found.rows)
+    verdict = "Signs that an attack was too weak:" if raised else _no_doubts(found.rows)
+    return [
+        page.definitions({**DEFINITIONS, **attacks, "seeds": seeds}),
+        page.listing([check for check in checks if check]),
+        page.paragraph(verdict, "warning" if raised else ""),
+        page.listing(raised),
+    ]
+
+
+def _no_doubts(rows: Iterable[Row]) -> str:
+    if not any(row.attack for row in rows):
+        return ""
+    return (
+        "No sign that an attack was too weak: no figure is marked suspect, accuracy never rises with the radius, and no "
+        "APGD leaves more standing than PGD at the same radius on the same pictures."
+    )
+
+
+def _setting(attack: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {setting}" for name, setting in attack.items())
+
+
+def _checks(row: Row) -> str:
+    told = [
+        f"{name.replace('_', ' ')} {found:.3g}" for name, found in row.checks.items() if isinstance(found, (int, float))
+    ]
+    return f"{row.stage}, {names.attack(row.attack)}: {', '.join(told)}." if told else ""
+
+
+def _provenance(found: Found) -> str:
+    sources = [row.provenance for row in found.rows]
+    taken = {(row.stage, row.provenance.get("seconds")) for row in found.rows if row.provenance.get("seconds")}
+    seconds = {stage: sum(float(time) for name, time in taken if name == stage) for stage in found.stages}
+    versions = {
+        f"{name} {number}": None for source in sources for name, number in (source.get("versions") or {}).items()
+    }
+    facts = {
+        "configuration": _distinct(sources, "config_hash"),
+        "code": _distinct(sources, "git_sha"),
+        "data manifest": _distinct(sources, "manifest_digest"),
+        "device": _distinct(sources, "device"),
+        "packages": ", ".join(versions),
+        "measuring took": ", ".join(f"{stage} {time:.0f} s" for stage, time in seconds.items() if time),
+        "run": f"{found.status.get('started', '')} to {found.status.get('updated', '')}" if found.status else "",
+        "credit": OPENMOJI if any("openmoji" in row.dataset.lower() for row in found.rows) else "",
+    }
+    return f"<footer><h2>Provenance</h2>{page.definitions(facts)}</footer>"
+
+
+def _distinct(sources: Iterable[Mapping[str, Any]], name: str) -> str:
+    return ", ".join(dict.fromkeys(str(source[name]) for source in sources if source.get(name)))
