@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def pack(
         written = {}
         for split, samples in splits.items():
             labels = len(own_names.get(split, tuple(class_names)))
-            shown = tqdm(samples, desc=f"packing {split}", unit=" images", disable=not progress)
+            pause = 0.1 if sys.stderr.isatty() else 10.0
+            shown = tqdm(samples, f"packing {split}", unit=" images", disable=not progress, mininterval=pause)
             shards = _write_split(staging, split, _checked(shown, split, labels), shard_samples)
             written[split] = Split(shards, own_names.get(split))
         result = Manifest(

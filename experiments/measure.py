@@ -24,8 +24,9 @@ from experiments.atomic import replacing
 from experiments.runs import Run
 from experiments.trainer import build_tester
 from lightning_modules.backbones import Backbone
-from lightning_modules.evaluation import Evaluation, Probe
+from lightning_modules.evaluation import Evaluation
 from lightning_modules.hierarchy import Tree
+from lightning_modules.probes import Probe
 
 SWEEP_STEPS = 10  # of PGD, at each point of the accuracy-by-eps curve
 
@@ -73,7 +74,7 @@ def measure(
     data.prepare_data()
     planned = probes(config.evaluation, data)
     evaluation = Evaluation(
-        backbone,
+        backbone.channels_last(),
         planned,
         class_names=data.class_names,
         templates=data.templates,
@@ -122,7 +123,7 @@ def _sweep(eps_255: float) -> Attack | None:
 
 def _temperatures(config: EvaluationConfig, backbone: Backbone) -> dict[str, float]:
     own = 1 / float(backbone.logit_scale.detach())
-    return {score: own if config.mcm_temperature is None else config.mcm_temperature for score in config.scores}
+    return dict.fromkeys(config.scores, config.mcm_temperature or own)
 
 
 def _settings(evidence: Path) -> str | None:
@@ -135,4 +136,4 @@ def _settings(evidence: Path) -> str | None:
 @rank_zero_only
 def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     with replacing(path) as file:
-        np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})
+        np.savez_compressed(file, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})

@@ -26,7 +26,8 @@ class ProbeBar(Callback):
     ) -> None:
         """Names the probe."""
         if self._bar is not None and batch_idx == 0:
-            probe: Any = pl_module.probes[dataloader_idx]  # type: ignore[index]
+            tallies: Any = pl_module.tallies
+            probe = tallies[dataloader_idx].probe
             self._bar.set_postfix_str(f"{probe.name} on {probe.split}", refresh=False)
 
     def on_test_batch_end(

@@ -49,9 +49,8 @@ def _job(run: Run, composed: Composed) -> None:
     measure(run, config, load_backbone(trained(run)), build_datamodule(config.data, config.seed), "after")
     show(run)
     _report(run)
-    _say(
-        f"Done in {(time.perf_counter() - began) / 60:.1f} min. The model is in {run.model}, the pictures in report.html"
-    )
+    minutes = (time.perf_counter() - began) / 60
+    _say(f"Done in {minutes:.1f} min. The model is in {run.model}, the report is {run.folder / 'report.html'}")
 
 
 @rank_zero_only

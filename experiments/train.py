@@ -72,7 +72,7 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     datamodule = build_datamodule(config.data, config.seed, config.trainer.accumulate)
     datamodule.prepare_data()  # now, since the module wants the names of the classes; Lightning's call finds it done
     backbone = load_backbone(config.model)
-    module = build_module(config, backbone, datamodule)
+    module = build_module(config, backbone.channels_last(), datamodule)
     wandb = mirror(run, config.logging, _settings(run, config))
     sinks: list[Sink] = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
     try:

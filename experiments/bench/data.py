@@ -18,6 +18,7 @@ from datamodules.images import Transform
 from datamodules.loader import PlannedLoader
 from datamodules.pack import Sample, pack
 from experiments.bench.table import Row
+from experiments.bench.targets import row
 
 SIZE = (500, 375)
 QUALITY = 90
@@ -46,7 +47,7 @@ def measure() -> list[Row]:
         "bare_images_per_second": bare,
         "mean_kB": sum(map(len, pictures)) / len(pictures) / 1000,
     }
-    return [Row(f"loader / bare decode loop, {workers} workers", ours / bare, 0.9, True, detail)]
+    return [row("loader / bare decode-and-transform", ours / bare, **detail)]
 
 
 def picture(seed: int) -> bytes:

@@ -46,8 +46,8 @@ class Accuracy(Metric):
         self.register_buffer("ancestors", ancestors, persistent=False)
 
     def update(self, predictions: Tensor, labels: Tensor, valid: Tensor) -> None:
-        """Leaf indices int64 (B,), or (A, B): A predictions of each sample, all of which must be right, as robust accuracy
-        has it. Labels (B,); valid bool (B,), False on padding, whose labels are not looked at."""
+        """Leaf indices int64 (B,), or (A, B): A predictions of each sample, all of which must be right, as robust
+        accuracy has it. Labels (B,); valid bool (B,), False on padding, whose labels are not looked at."""
         predictions, labels = predictions[..., valid], labels[valid]
         if self.ancestors is not None:
             predictions, labels = self.ancestors[predictions], self.ancestors[labels]

@@ -18,8 +18,9 @@ from experiments.results import Row
 from experiments.runs import Run
 from experiments.trainer import build_tester
 from lightning_modules.backbones import Backbone, class_features, load_backbone
-from lightning_modules.evaluation import Evaluation, Probe
+from lightning_modules.evaluation import Evaluation
 from lightning_modules.hierarchy import Tree
+from lightning_modules.probes import Probe
 
 ATTACKS = {
     "pgd": {"kind": "pgd", "eps_255": 4, "step_255": 1, "steps": 4, "loss": "ce"},

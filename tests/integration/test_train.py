@@ -168,3 +168,14 @@ def test_equal_configurations_train_equal_models(experiment_file: Experiment, tm
     assert train(one) == train(two) == 0
     assert logged(Run.of(one)) == logged(Run.of(two))
     assert same(weights(Run.of(one).model), weights(Run.of(two).model))
+
+
+@pytest.mark.slow
+def test_weights_and_biases_mirrors_a_run_without_an_account(experiment_file: Experiment, tmp_path: Path) -> None:
+    """And changes nothing: the run has the hash and the figures of the same run without it."""
+    plain = compose(experiment_file(trainer=QUICK))
+    mirrored = compose(experiment_file(trainer=QUICK, output=str(tmp_path / "b"), logging={"wandb": "offline"}))
+    assert plain.hash == mirrored.hash
+    assert train(plain) == train(mirrored) == 0
+    assert logged(Run.of(plain)) == logged(Run.of(mirrored))
+    assert len(list(Run.of(mirrored).folder.glob("wandb/offline-run-*/run-tiny-*.wandb"))) == 1

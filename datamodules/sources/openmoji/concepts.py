@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["id", "near_seen", "near_unseen", "far", "other"]
 
@@ -14,8 +14,8 @@ class Concept:
     """A drawing with its name.
 
     hexcode   the drawing's code points, OpenMoji's file stem.
-    role      `id`: a leaf class. `near_seen`, `near_unseen`: held-out members of the same subgroups; pretraining saw the
-              first, never the second. `far`: other groups. `other`: seen by pretraining only.
+    role      `id`: a leaf class. `near_seen`, `near_unseen`: held-out members of the same subgroups, of which
+              pretraining saw the first. `far`: other groups. `other`: seen by pretraining only.
     subgroup, group   its superclasses in the curated Unicode tree.
     wnid      its WordNet 3.0 noun synset; leaf classes only, empty elsewhere.
     """
@@ -37,5 +37,5 @@ class Concept:
 def concepts(*roles: Role) -> tuple[Concept, ...]:
     """All concepts of these roles, in the table's order, which is the order of the leaf classes."""
     with (files(__package__) / "concepts.tsv").open(encoding="utf-8") as table:
-        rows = [Concept(**row) for row in csv.DictReader(table, delimiter="\t")]
-    return tuple(concept for concept in rows if concept.role in roles)
+    X
+    return tuple(Concept(**row) for row in rows if row["role"] in roles)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,7 @@ def pack_openmoji(config: OpenMojiPack, folder: Path) -> Manifest:
         )
 
 
-def _samples(split: str, recipe: Rendering, workers: "Pool") -> Iterator[Sample]:
+def _samples(split: str, recipe: Rendering, workers: Pool) -> Iterator[Sample]:
     """All renderings of a split, in an order that mixes the concepts."""
     members = list(enumerate(concepts(*recipe.roles)))
     jobs = [(label, concept, number) for number in range(recipe.per_concept) for label, concept in members]

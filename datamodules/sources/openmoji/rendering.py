@@ -1,10 +1,11 @@
 """One drawing on a hard 64-pixel picture: background, clutter, placement, colour, occlusion, blur, noise.
 
-Every choice comes from one generator, so a rendering is a pure function of (drawing, seed). The strengths below make the
-benchmark: they were settled before any method was compared, and are frozen under `VERSION`; a change is a new one.
+Every choice comes from one generator, so a rendering is a pure function of (drawing, seed). The strengths below make
+the benchmark: settled before any method was compared, and frozen under `VERSION`; a change is a new version.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -49,10 +50,10 @@ HARD = Difficulty(
 def between(strength: float) -> Difficulty:
     """EASY at 0, HARD at 1, linear in every range."""
 
-    def mix(easy: float | tuple[float, ...], hard: float | tuple[float, ...]) -> float | tuple[float, ...]:
-        if isinstance(easy, tuple) and isinstance(hard, tuple):
-            return tuple(float(mix(e, h)) for e, h in zip(easy, hard, strict=True))  # type: ignore[arg-type]
-        return (1 - strength) * easy + strength * hard  # type: ignore[operator]
+    def mix(easy: Any, hard: Any) -> Any:
+        if isinstance(easy, tuple):
+            return tuple(mix(e, h) for e, h in zip(easy, hard, strict=True))
+        return (1 - strength) * easy + strength * hard
 
     return Difficulty(**{f.name: mix(getattr(EASY, f.name), getattr(HARD, f.name)) for f in fields(Difficulty)})
 

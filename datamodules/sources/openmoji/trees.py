@@ -4,11 +4,11 @@ import csv
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datamodules.sources.openmoji.concepts import Concept
 
-Tree = dict[str, list[list[str]] | list[list[int]]]
+Tree = dict[str, list[list[Any]]]
 WORDNET_LEVELS = 5  # nearest hypernyms above the leaf
 
 
