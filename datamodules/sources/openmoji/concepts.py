@@ -37,5 +37,5 @@ class Concept:
 def concepts(*roles: Role) -> tuple[Concept, ...]:
     """All concepts of these roles, in the table's order, which is the order of the leaf classes."""
     with (files(__package__) / "concepts.tsv").open(encoding="utf-8") as table:
-    X
+        rows: list[Any] = list(csv.DictReader(table, delimiter="\t"))
     return tuple(Concept(**row) for row in rows if row["role"] in roles)
