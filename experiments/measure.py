@@ -96,18 +96,19 @@ def measure(
 
 def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Probe]:
     """Clean first, then OOD splits, then attacks in the configuration's order, then the accuracy-by-eps curve."""
-    labelled = data.manifest.samples(config.split)
+    split = data.config.test_split if config.split == "test" else data.config.val_split
+    labelled = data.manifest.samples(split)
     samples = min(config.samples or labelled, labelled)
     attacked = min(config.attacked_samples or samples, samples)
-    planned = [Probe("clean", config.split, samples)]
+    planned = [Probe("clean", split, samples)]
     if isinstance(data, OpenWorldDataModule):
         planned += [
             Probe("clean", split, data.manifest.samples(split), group=group)
             for group, splits in data.ood_splits.items()
             for split in splits
         ]
-    planned += [Probe(name, config.split, attacked, _radius(name, attack)) for name, attack in config.attacks.items()]
-    return planned + [Probe("sweep", config.split, attacked, _sweep(eps)) for eps in config.eps_sweep_255]
+    planned += [Probe(name, split, attacked, _radius(name, attack)) for name, attack in config.attacks.items()]
+    return planned + [Probe("sweep", split, attacked, _sweep(eps)) for eps in config.eps_sweep_255]
 
 
 def _radius(name: str, attack: Attack) -> Attack:
