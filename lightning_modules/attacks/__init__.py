@@ -5,9 +5,9 @@ from configs.schema.attack import PGD as PGDConfig
 from configs.schema.attack import Attack as AttackConfig
 from lightning_modules.attacks.apgd import APGD, TargetedAPGD
 from lightning_modules.attacks.attack import Adversarial, Attack, FallenFn, LossFn, ModelFn, misclassified
+from lightning_modules.attacks.chain import Chain
 from lightning_modules.attacks.losses import LOSSES
 from lightning_modules.attacks.pgd import PGD
-from lightning_modules.attacks.robustness import Chain, worst_case
 
 __all__ = [
     "APGD",
@@ -22,7 +22,6 @@ __all__ = [
     "TargetedAPGD",
     "build",
     "misclassified",
-    "worst_case",
 ]
 
 
