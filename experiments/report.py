@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from configs.errors import UserError
 from experiments.analysis import figure, names, page, pictures, plots
-from experiments.analysis.doubts import doubts
+from experiments.analysis.doubts import doubts, examined
 from experiments.analysis.headline import cost, headline, open_world
 from experiments.analysis.loading import (
     Evidence,
@@ -26,17 +26,19 @@ from experiments.atomic import write_text
 
 OPENMOJI = (
     "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0. "
-    "The pictures on this page are renderings of them, changed in background, placement, colour and quality."
+    "The pictures on this page are renderings of them, with other backgrounds, placement, colours and quality."
 )
 DEFINITIONS = {
-    "accuracy": "Share of pictures whose best class is the right one. Above the leaves the predicted leaf's ancestor is "
-    "compared with the label's; the adversary aims at the leaf.",
-    "interval": "95 %, Wilson. It covers the choice of the test pictures, not the randomness of training: that takes "
-    "several seeds.",
-    "AUROC": "Chance that an in-distribution picture scores higher than an OOD one; 50 % is guessing. The line of a group "
-    "of splits is the mean of theirs.",
+    "accuracy": "Share of pictures whose best class is the right one. Above the leaves the predicted leaf's ancestor "
+    "is compared with the label's; the adversary aims at the leaf.",
+    "interval": "95 %, Wilson. It covers the choice of the test pictures, not the randomness of training: that "
+    "takes several seeds.",
+}
+OPEN_WORLD = {
+    "AUROC": "Chance that an in-distribution picture scores higher than an OOD one; 50 % is guessing. The line of a "
+    "group of splits is the mean of theirs.",
     "FPR95, ID positive": "Share of OOD pictures accepted where 95 % of in-distribution pictures are. Lower is better.",
-    "FPR95, OOD positive": "Share of in-distribution pictures rejected where 95 % of OOD pictures are. Lower is better.",
+    "FPR95, OOD positive": "Share of in-distribution pictures rejected where 95 % of OOD ones are. Lower is better.",
 }
 
 
@@ -109,7 +111,8 @@ def _unfinished(status: Mapping[str, Any]) -> str:
         return ""
     of = f" of {status['steps']}" if status.get("steps") else ""
     message = f": {status['message']}" if status.get("message") else ""
-    return f"This run {status['state']} at step {status.get('step', 0)}{of}{message}. What follows is what it had measured."
+    state = {"interrupted": "was interrupted", "failed": "failed"}[status["state"]]
+    return f"This run {state} at step {status.get('step', 0)}{of}{message}. What follows is what it had measured."
 
 
 def _accuracy(found: Found) -> list[str]:
@@ -128,9 +131,10 @@ def _accuracy(found: Found) -> list[str]:
         _drawn(
             plots.accuracy_by_radius(found.rows),
             "Leaf accuracy against the radius of the attack, by stage",
-            "Leaf accuracy by attack radius, with 95 % intervals. Curves should fall all the way to 0 as the radius grows; one "
-            "that levels off far above tells of a weak attack, not of a robust model. Hollow marks: the attacks of the "
-            f"table, which should not lie above the curve of the same stage. n = {' / '.join(swept)} a point.",
+            "Leaf accuracy by attack radius, with 95 % intervals. Curves should fall all the way to 0 as the radius "
+            "grows; one that levels off far above tells of a weak attack, not of a robust model. Hollow marks: the "
+            "table's attacks, which should not lie above the curve of their stage. "
+            f"n = {' / '.join(swept)} a point.",
         ),
         _drawn(
             plots.accuracy_by_level(found.rows),
@@ -144,8 +148,8 @@ def _accuracy(found: Found) -> list[str]:
 def _open_world(found: Found) -> list[str]:
     drawing = plots.score_histograms(found.evidence, found.rows)
     caption = (
-        "MCM scores of pictures of known classes (filled) and of what is not among them (lines). The less they overlap, the "
-        "better unknown things can be rejected. Each panel has its own scale; n in brackets."
+        "MCM scores of pictures of known classes (filled) and of what is not among them (lines). The less they "
+        "overlap, the better unknown things can be rejected. Each panel has its own scale; n in brackets."
     )
     return [
         page.paragraph(cost(found.rows)),
@@ -163,10 +167,10 @@ def _pictures(found: Found) -> list[str]:
         shown, factor = min(len(kept.label), pictures.SHOWN), pictures.amplification(kept)
         clean, adversarial = pictures.correct(kept)
         caption = (
-            f"{stage}: the first {shown} of {len(kept.label)} kept pictures, in the data set's order, not chosen. Above each the "
-            f"true class, below the prediction (green check: right, red cross: wrong): {clean} right clean, "
-            f"{adversarial} right attacked. The perturbation is drawn {factor} times as strong, around grey; what was "
-            "misclassified clean is not attacked."
+            f"{stage}: the first {shown} of {len(kept.label)} kept pictures, in the data set's order, not chosen. "
+            "Above each the true class, below the prediction (green check: right, red cross: wrong): "
+            f"{clean} right clean, {adversarial} right attacked. The perturbation is drawn {factor} times as strong, "
+            "around grey; what was misclassified clean is not attacked."
         )
         image = figure.png(pictures.grid(kept))
         parts.append(page.picture(image, f"Clean pictures, perturbations and adversarial pictures, {stage}", caption))
@@ -177,8 +181,8 @@ def _training(found: Found) -> list[str]:
     drawing = plots.training_curves(found.curves)
     steps = max((int(curve[0][-1]) for curve in found.curves.values() if len(curve[0])), default=0)
     caption = (
-        f"What training logged over {steps:,} steps, on training batches under the training attack: no measure of the result. "
-        "Zero gradients: share of pictures that gave the attack nothing to follow; near 0 is healthy."
+        f"What training logged over {steps:,} steps, on training batches under the training attack: no measure of the "
+        "result. Zero gradients: share of pictures that gave the attack nothing to follow; near 0 is healthy."
     )
     return [_drawn(drawing, "Training curves", caption)]
 
@@ -195,23 +199,20 @@ def _method(found: Found) -> list[str]:
     }
     checks = [_checks(row) for row in found.rows if row.attack and row.attack_name != SWEEP and row.level == 0]
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in found.rows}))
+    scores = OPEN_WORLD if any(row.score for row in found.rows) else {}
     raised = doubts(found.rows)
     verdict = "Signs that an attack was too weak:" if raised else _no_doubts(found.rows)
     return [
-        page.definitions({**DEFINITIONS, **attacks, "seeds": seeds}),
+        page.definitions({**DEFINITIONS, **scores, **attacks, "seeds": seeds}),
         page.listing([check for check in checks if check]),
         page.paragraph(verdict, "warning" if raised else ""),
         page.listing(raised),
     ]
 
 
-def _no_doubts(rows: Iterable[Row]) -> str:
-    if not any(row.attack for row in rows):
-        return ""
-    return (
-        "No sign that an attack was too weak: no figure is marked suspect, accuracy never rises with the radius, and no "
-        "APGD leaves more standing than PGD at the same radius on the same pictures."
-    )
+def _no_doubts(rows: Sequence[Row]) -> str:
+    looked = examined(rows)
+    return f"No sign that an attack was too weak. Looked at: {'; '.join(looked)}." if looked else ""
 
 
 def _setting(attack: Mapping[str, Any]) -> str:
@@ -227,8 +228,7 @@ def _checks(row: Row) -> str:
 
 def _provenance(found: Found) -> str:
     sources = [row.provenance for row in found.rows]
-    taken = {(row.stage, row.provenance.get("seconds")) for row in found.rows if row.provenance.get("seconds")}
-    seconds = {stage: sum(float(time) for name, time in taken if name == stage) for stage in found.stages}
+    seconds = {stage: sum({_seconds(row) for row in found.rows if row.stage == stage}) for stage in found.stages}
     versions = {
         f"{name} {number}": None for source in sources for name, number in (source.get("versions") or {}).items()
     }
@@ -247,3 +247,8 @@ def _provenance(found: Found) -> str:
 
 def _distinct(sources: Iterable[Mapping[str, Any]], name: str) -> str:
     return ", ".join(dict.fromkeys(str(source[name]) for source in sources if source.get(name)))
+
+
+def _seconds(row: Row) -> float:
+    """Of the measurement that the row belongs to: rows of one measurement tell the same."""
+    return float(row.provenance.get("seconds") or 0)

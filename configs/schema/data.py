@@ -13,7 +13,7 @@ class OpenMojiPack:
 
     source: Literal["openmoji"] = "openmoji"
     recipe: Literal["open_world", "pretraining"] = "open_world"
-    shard_samples: int = 2048
+    shard_samples: int = 512
 
     def __post_init__(self) -> None:
         at_least(1, shard_samples=self.shard_samples)
@@ -25,7 +25,7 @@ class ImageFolderPack:
 
     source: Literal["image_folder"] = "image_folder"
     root: str = "???"
-    shard_samples: int = 2048
+    shard_samples: int = 512
 
     def __post_init__(self) -> None:
         at_least(1, shard_samples=self.shard_samples)

@@ -18,6 +18,19 @@ def doubts(rows: Sequence[Row]) -> list[str]:
     return [*dict.fromkeys(reasons), *weak]
 
 
+def examined(rows: Sequence[Row]) -> list[str]:
+    """What `doubts` had to go by; empty where nothing was attacked."""
+    leaves = where(rows, metric="accuracy", level=0)
+    looks = {
+        "the checks of each attack": any(row.attack and row.checks for row in leaves),
+        "whether accuracy rises with the radius": len(where(leaves, attack_name=SWEEP)) > 1,
+        "whether APGD leaves more standing than PGD on the same pictures": any(
+            _should_be_stronger(weak, strong) for weak in leaves for strong in leaves
+        ),
+    }
+    return [look for look, possible in looks.items() if possible]
+
+
 def _weaker(rows: Sequence[Row]) -> list[str]:
     """Pairs that are the wrong way round: more accuracy under a larger radius, or under APGD than under PGD."""
     curve = sorted(where(rows, attack_name=SWEEP), key=lambda row: row.eps_255)
@@ -27,8 +40,7 @@ def _weaker(rows: Sequence[Row]) -> list[str]:
         for previous, row in pairwise(curve)
         if row.value > previous.value and row.n == previous.n
     ]
-    named = [row for row in rows if row.attack and row.attack_name != SWEEP]
-    pairs = [(weak, strong) for weak in named for strong in named if _should_be_stronger(weak, strong)]
+    pairs = [(weak, strong) for weak in rows for strong in rows if _should_be_stronger(weak, strong)]
     return sentences + [
         f"{weak.stage}: {names.attack(strong.attack)} leaves {value(strong)} % standing and "
         f"{names.attack(weak.attack)} {value(weak)} %, so the stronger attack missed what the weaker one found."
@@ -38,6 +50,10 @@ def _weaker(rows: Sequence[Row]) -> list[str]:
 
 
 def _should_be_stronger(weak: Row, strong: Row) -> bool:
-    one, other = weak.attack or {}, strong.attack or {}
-    same = weak.n == strong.n and weak.split == strong.split and names.radius(one) == names.radius(other)
-    return same and one.get("kind") == "pgd" and other.get("kind") == "apgd"
+    """Whether the two are PGD and APGD of one radius on the same pictures at one stage."""
+    if weak.attack is None or strong.attack is None or SWEEP in (weak.attack_name, strong.attack_name):
+        return False
+    shared = ("stage", "dataset", "split", "n", "seed")
+    same = all(getattr(weak, name) == getattr(strong, name) for name in shared)
+    kinds = (weak.attack.get("kind"), strong.attack.get("kind"))
+    return same and kinds == ("pgd", "apgd") and names.radius(weak.attack) == names.radius(strong.attack)

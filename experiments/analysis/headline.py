@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.analysis import names
 from experiments.analysis.interval import overlap
 from experiments.analysis.row import Row
 from experiments.analysis.table import Line, interval, lines, stages_of, value
@@ -28,7 +29,7 @@ def open_world(rows: Sequence[Row]) -> list[str]:
     for line in table:
         if line.first.metric == "auroc":
             error = errors.get(line.section)
-            also = f"; FPR95 {_movement(error, stages)}" if error else ""
+            also = f"; FPR95 (ID positive) {_movement(error, stages)}" if error else ""
             sentences.append(f"{line.section}: AUROC {_movement(line, stages)}{also}.")
     return sentences
 
@@ -45,8 +46,9 @@ def cost(rows: Sequence[Row]) -> str:
         return "On no split did fine-tuning cost AUROC."
     worst = -min(lost)
     return (
-        f"Fine-tuning cost AUROC on {len(lost)} of {len(moved)} lines, up to {worst:.1f} points: the model tells the "
-        "unknown from the known less well than before, which clean and robust accuracy alone do not show."
+        f"Fine-tuning cost AUROC on {len(lost)} of the {len(moved)} OOD lines of the table, by up to {worst:.1f} points. "
+        "There the model tells the unknown from the known less well than before, which clean and robust accuracy alone "
+        "do not show."
     )
 
 
@@ -72,7 +74,7 @@ def _is_leaf_accuracy(row: Row) -> bool:
 def _subject(line: Line) -> str:
     row = line.first
     if row.metric != "accuracy":
-        return f"AUROC ({line.section})"
+        return f"{(row.score or '').upper()} AUROC on {names.split(row.split)}"
     return "Clean accuracy" if row.clean else f"Accuracy {line.section}"
 
 
@@ -84,7 +86,7 @@ def _clause(line: Line, stages: Sequence[str], first: bool) -> str:
     """`raised accuracy under PGD-20, L-inf 4/255 from 2.6 % to 33.1 % (+30.5 points)`."""
     change = round(100 * (line.change(stages) or 0.0), 1)
     subject = _subject(line)
-    subject = subject if subject.startswith("AUROC") else subject[0].lower() + subject[1:]
+    subject = subject.replace("Clean", "clean").replace("Accuracy", "accuracy")
     old, new = line.rows[stages[0]], line.rows[stages[-1]]
     span = f"({value(old)} % to {value(new)} %, n = {line.counts})"
     if change == 0:

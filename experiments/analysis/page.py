@@ -17,7 +17,8 @@ def page(title: str, parts: Iterable[str]) -> str:
     style = (files("experiments.analysis") / "page.css").read_text(encoding="utf-8")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     body = "\n".join(part for part in parts if part)
-    return f'<!doctype html>\n<html lang="en"><head>{head}\n<style>\n{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n'
+    top = f'<!doctype html>\n<html lang="en"><head>{head}\n<style>\n{style}</style></head>'
+    return f"{top}\n<body><main>\n{body}\n</main></body></html>\n"
 
 
 def section(heading: str, *parts: str) -> str:
@@ -28,7 +29,8 @@ def section(heading: str, *parts: str) -> str:
 
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph; nothing for empty text."""
-    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<p{attribute}>{escape(text)}</p>" if text else ""
 
 
 def listing(items: Sequence[str]) -> str:
@@ -80,4 +82,4 @@ def _line(line: Line, stages: Sequence[str]) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return "<td>-</td>"
-    return f"<td>{value(row)}{f' <small>{bounds(row)}</small>' if bounds(row) else ''}</td>"
+    return f"<td>{value(row)}{f' <small>({bounds(row)})</small>' if bounds(row) else ''}</td>"

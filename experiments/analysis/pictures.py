@@ -12,7 +12,7 @@ from experiments.analysis.loading import Pictures
 
 SHOWN = 8  # as many as a page of 1000 pixels shows at a readable size
 GREY = 127
-LABEL_LENGTH = 17
+LABEL_LENGTH = 14
 
 
 def amplification(pictures: Pictures) -> int:
@@ -26,7 +26,7 @@ def grid(pictures: Pictures) -> Figure:
     """The first pictures, a column each: clean, perturbation (amplified around grey), adversarial, with predictions."""
     count = min(len(pictures.label), SHOWN)
     factor = amplification(pictures)
-    drawing, panels = figure.new(5.1, rows=3, columns=SHOWN)
+    drawing, panels = figure.new(4.6, rows=3, columns=SHOWN)
     shown = np.clip(GREY + factor * _added(pictures), 0, 255).astype(np.uint8)
     rows: list[tuple[str, NDArray[np.uint8], NDArray[np.int64] | None]] = [
         ("clean", pictures.clean, pictures.clean_prediction),

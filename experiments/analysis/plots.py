@@ -60,7 +60,7 @@ def accuracy_by_radius(rows: Sequence[Row]) -> Figure | None:
     leaves = where(rows, metric="accuracy", level=0)
     if not where(leaves, attack_name=SWEEP):
         return None
-    drawing, (axes,) = figure.new(3.6)
+    drawing, (axes,) = figure.new(4.4)
     norms = {row.attack.get("norm") for row in where(leaves, attack_name=SWEEP) if row.attack}
     for stage, colour in zip(stages, figure.STAGES, strict=False):
         curve = sorted(where(leaves, attack_name=SWEEP, stage=stage), key=lambda row: row.eps_255)
@@ -80,7 +80,7 @@ def accuracy_by_radius(rows: Sequence[Row]) -> Figure | None:
             axes.plot(row.eps_255, 100 * row.value, marker, mfc="none", mec=colour, mew=1.6, ms=9, label=label)
     axes.set_xlabel(f"radius of the attack, {'/'.join(names.NORMS.get(str(norm), str(norm)) for norm in norms)}, 1/255")
     figure.percent_axis(axes, "accuracy, %")
-    axes.legend(loc="upper right")
+    drawing.legend(loc="outside lower center", ncols=len(stages), fontsize=10)
     return drawing
 
 
@@ -88,31 +88,32 @@ def accuracy_by_radius(rows: Sequence[Row]) -> Figure | None:
 def accuracy_by_level(rows: Sequence[Row]) -> Figure | None:
     """Accuracy from the leaves up, a panel a tree: clean pictures full, the first attack dashed."""
     stages = stages_of(rows)
-    found = [row for row in rows if row.metric == "accuracy" and row.score is None and row.attack_name != SWEEP]
+    found = [row for row in rows if row.metric == "accuracy" and row.stage in stages and row.attack_name != SWEEP]
     trees = list(dict.fromkeys(row.tree for row in found if row.tree))
     if not trees:
         return None
-    attacks = list(dict.fromkeys(row.attack_name for row in found))[:2]
-    drawing, panels = figure.new(3.4, columns=len(trees))
+    drawing, panels = figure.new(3.8, columns=len(trees))
     for axes, tree in zip(panels, trees, strict=True):
-        for stage, colour in zip(stages, figure.STAGES, strict=False):
-            for attack, style in zip(attacks, ("-o", "--s"), strict=False):
-                chosen = [
-                    row for row in where(found, stage=stage, attack_name=attack) if row.level == 0 or row.tree == tree
-                ]
-                chosen.sort(key=lambda row: row.level or 0)
-                if chosen:
-                    label = f"{stage}, {names.attack(chosen[0].attack)}"
-                    levels = [row.level or 0 for row in chosen]
-                    axes.plot(
-                        levels, [100 * row.value for row in chosen], style, color=colour, label=label, linewidth=2
-                    )
-        depth = max(row.level or 0 for row in where(found, tree=tree))
+        climbing = sorted((row for row in found if row.level == 0 or row.tree == tree), key=lambda row: row.level or 0)
+        _levels(axes, climbing, stages)
+        depth = climbing[-1].level or 0
         axes.set_xticks(range(depth + 1), [_level(tree, level) for level in range(depth + 1)])
         axes.set_title(f"{tree} tree")
         figure.percent_axis(axes, "accuracy, %")
-    panels[0].legend(loc="lower right", fontsize=9)
+    drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=10)
     return drawing
+
+
+def _levels(axes: Axes, rows: Sequence[Row], stages: Sequence[str]) -> None:
+    """A curve a stage and attack over the levels of one tree, `rows` leaves first."""
+    attacks = list(dict.fromkeys(row.attack_name for row in rows))[:2]
+    for stage, colour in zip(stages, figure.STAGES, strict=False):
+        for attack, style in zip(attacks, ("-o", "--s"), strict=False):
+            curve = where(rows, stage=stage, attack_name=attack)
+            if curve:
+                levels, shares = [row.level or 0 for row in curve], [100 * row.value for row in curve]
+                label = f"{stage}, {names.attack(curve[0].attack)}"
+                axes.plot(levels, shares, style, color=colour, label=label, linewidth=2)
 
 
 def _level(tree: str, level: int) -> str:

@@ -197,7 +197,7 @@ def test_null_empties_an_optional_section_and_a_higher_layer_fills_it_anew(write
     assert composed.config.data.pack is None
     assert composed.origins["data.pack"].endswith("run.yaml")
     refilled = compose(path, ["data.pack.source=image_folder", "data.pack.root=images"]).config.data.pack
-    assert dataclasses.asdict(refilled) == {"source": "image_folder", "root": "images", "shard_samples": 2048}  # type: ignore[arg-type]
+    assert dataclasses.asdict(refilled) == {"source": "image_folder", "root": "images", "shard_samples": 512}  # type: ignore[arg-type]
 
 
 def test_named_attacks_merge_by_name_and_null_takes_one_out() -> None:

@@ -34,12 +34,12 @@ class Rendering:
 
 RECIPES: dict[str, dict[str, Rendering]] = {
     "open_world": {
-        "train": Rendering(("id",), 1, 64, (0.3, 1.0)),
-        "val": Rendering(("id",), 2, 8, (0.3, 1.0)),
-        "test": Rendering(("id",), 3, 16, (0.3, 1.0)),
-        "near_seen": Rendering(("near_seen",), 4, 12, (0.3, 1.0)),
-        "near_unseen": Rendering(("near_unseen",), 4, 12, (0.3, 1.0)),
-        "far": Rendering(("far",), 4, 12, (0.3, 1.0)),
+        "train": Rendering(("id",), 1, 64, (0.2, 1.0)),
+        "val": Rendering(("id",), 2, 8, (0.2, 1.0)),
+        "test": Rendering(("id",), 3, 16, (0.2, 1.0)),
+        "near_seen": Rendering(("near_seen",), 4, 12, (0.2, 1.0)),
+        "near_unseen": Rendering(("near_unseen",), 4, 12, (0.2, 1.0)),
+        "far": Rendering(("far",), 4, 12, (0.2, 1.0)),
     },
     "pretraining": {
         "train": Rendering(("id", "near_seen", "far", "other"), 5, 160, (0.0, 1.0), captioned=True),
