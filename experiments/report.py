@@ -170,7 +170,7 @@ def _pictures(found: Found) -> list[str]:
             f"{stage}: the first {shown} of {len(kept.label)} kept pictures, in the data set's order, not chosen. "
             "Above each the true class, below the prediction (green check: right, red cross: wrong): "
             f"{clean} right clean, {adversarial} right attacked. The perturbation is drawn {factor} times as strong, "
-            "around grey; what was misclassified clean is not attacked."
+            "around grey."
         )
         image = figure.png(pictures.grid(kept))
         parts.append(page.picture(image, f"Clean pictures, perturbations and adversarial pictures, {stage}", caption))

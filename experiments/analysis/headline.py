@@ -46,7 +46,7 @@ def cost(rows: Sequence[Row]) -> str:
         return "On no split did fine-tuning cost AUROC."
     worst = -min(lost)
     return (
-        f"Fine-tuning cost AUROC on {len(lost)} of the {len(moved)} OOD lines of the table, by up to {worst:.1f} points. "
+        f"Fine-tuning cost AUROC on {len(lost)} of {len(moved)} OOD lines of the table, by up to {worst:.1f} points. "
         "There the model tells the unknown from the known less well than before, which clean and robust accuracy alone "
         "do not show."
     )

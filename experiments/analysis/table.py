@@ -151,7 +151,7 @@ def _label(row: Row) -> str:
 
 def _titles(rows: Sequence[Row]) -> dict[tuple[object, ...], str]:
     """Question -> section. Where a title alone would not tell rows apart, the QUALIFIERS that do are added."""
-    plain = {row.question: _title(row) for row in rows}
+    plain = {row.question: _title(row, rows) for row in rows}
     titles = {}
     for row in rows:
         peers = [peer for peer in rows if plain[peer.question] == plain[row.question]]
@@ -160,11 +160,12 @@ def _titles(rows: Sequence[Row]) -> dict[tuple[object, ...], str]:
     return titles
 
 
-def _title(row: Row) -> str:
+def _title(row: Row, rows: Sequence[Row]) -> str:
     if row.score is None:
         return "clean" if row.attack is None else f"under {names.attack(row.attack)}"
     against = "" if row.attack is None else f", under {names.attack(row.attack)}"
-    return f"{row.score.upper()}, {names.split(row.split)}{against}"
+    mean = ", mean of splits" if any(other.split.startswith(f"{row.split}_") for other in rows) else ""
+    return f"{row.score.upper()}, {names.split(row.split)}{mean}{against}"
 
 
 def _section_order(line: Line) -> tuple[bool, bool]:

@@ -10,9 +10,9 @@ import pytest
 
 def measure(experiment: Path, output: Path, devices: int) -> list[dict[str, object]]:
     """Rows of `evaluate` in a process of its own, with Lightning's launcher for the second one."""
+    overrides = [f"output={output}", f"trainer.devices={devices}", "evaluation.batch_size=6"]
     subprocess.run(
-        [sys.executable, "-m", "experiments", "evaluate", str(experiment), f"output={output}"]
-        + [f"trainer.devices={devices}", "evaluation.batch_size=6"],
+        [sys.executable, "-m", "experiments", "evaluate", str(experiment), *overrides],
         check=True,
         capture_output=True,
     )

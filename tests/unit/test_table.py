@@ -72,6 +72,12 @@ def test_one_stage_has_no_change_and_other_stages_are_found() -> None:
     assert stages_of(parsed(found_runs.rows(stages=("vaccinated",)))) == ["vaccinated"]
 
 
+def test_the_mean_over_a_group_of_splits_is_called_one() -> None:
+    text = compare(parsed(found_runs.rows()))
+    assert "MCM, near-OOD, mean of splits\n" in text
+    assert "MCM, far-OOD\n" in text
+
+
 def test_a_figure_that_one_stage_lacks_shows_a_dash() -> None:
     rows = parsed(
         [found_runs.row(0.5), found_runs.row(0.6, stage="after"), found_runs.row(0.7, level=1, tree="unicode")]
