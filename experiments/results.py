@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from experiments.atomic import write_text
 
 Row = dict[str, Any]
-IDENTITY = ("metric", "dataset", "split", "level", "tree", "attack", "stage", "seed")
+IDENTITY = ("metric", "score", "dataset", "split", "level", "tree", "attack", "attack_name", "stage", "seed")
 MEASURED = ("value", "n", "checks")
 
 

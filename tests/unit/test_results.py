@@ -12,7 +12,7 @@ from experiments.metrics_file import MetricsFile
 
 ROW = {
     "metric": "accuracy", "value": 0.5, "n": 10, "dataset": "shapes", "split": "test", "level": 0, "tree": None,
-    "attack": None, "stage": "before", "seed": 0, "checks": {},
+    "attack": None, "attack_name": None, "score": None, "stage": "before", "seed": 0, "checks": {},
 }  # fmt: skip
 
 
