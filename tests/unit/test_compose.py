@@ -367,7 +367,7 @@ def test_what_changes_no_training_does_not_reach_the_hash(key: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "optim.lr=2e-3",
+        "optim.lr=3e-3",
         "trainer.steps=151",
         "trainer.devices=2",
         "trainer.precision=bf16-mixed",
