@@ -1,10 +1,11 @@
 """The progress of a measurement."""
 
-import sys
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
+
+from experiments.bar import open_bar
 
 
 class ProbeBar(Callback):
@@ -17,9 +18,7 @@ class ProbeBar(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar."""
         if trainer.is_global_zero:
-            batches = int(sum(trainer.num_test_batches))
-            pause = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(total=batches, desc=self.label, unit="batch", mininterval=pause)
+            self._bar = open_bar(self.label, int(sum(trainer.num_test_batches)), "batch")
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

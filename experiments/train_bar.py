@@ -1,11 +1,11 @@
 """The progress of training."""
 
-import sys
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
+from experiments.bar import open_bar
 from experiments.recorder import scalars
 from experiments.watch import window_ends
 
@@ -21,10 +21,7 @@ class Bar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar where the run stands."""
         if trainer.is_global_zero:
-            pause = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(
-                total=trainer.max_steps, initial=trainer.global_step, desc=self.label, unit="step", mininterval=pause
-            )
+            self._bar = open_bar(self.label, trainer.max_steps, "step", initial=trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
