@@ -1,9 +1,9 @@
 """Whole batches, read and assembled where the loader wants them: in its workers, or in the main process."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 from configs.errors import DataError
 from datamodules.images import Transform
 from datamodules.plan import EvalPlan, TrainPlan
-from datamodules.reader import Record, SplitReader
+from datamodules.reader import SplitReader
 from datamodules.seeds import Purpose, stream
 
 Batch = dict[str, Any]
@@ -29,13 +29,20 @@ class Fetched:
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Picture:
+class Caption(NamedTuple):
+    """What is known of a picture beside its pixels: its position in the split, and what is stored with it."""
+
+    index: int
+    key: str
+    label: int
+    text: str | None
+
+
+class Picture(NamedTuple):
     """One sample, decoded. `pixels` uint8 (H, W, 3)."""
 
-    record: Record
+    caption: Caption
     pixels: np.ndarray
-    index: int
 
 
 @dataclass(frozen=True)
@@ -49,35 +56,44 @@ class Labelling:
     ood: bool | None = None
     text: bool = False
 
-    def __call__(self, pictures: Sequence[Picture], valid: np.ndarray) -> Batch:
-        """The batch dict. DataError where the pictures differ in size."""
-        label = [-1 if self.foreign else picture.record.label for picture in pictures]
+    def __call__(self, pictures: Iterable[Picture], valid: np.ndarray) -> Batch:
+        """The batch dict, with arrays where the loader has tensors: handing a worker's tensor over opens a file.
+
+        Raises:
+            DataError: the pictures differ in size.
+        """
+        image, captions = _stack(pictures, len(valid))
         batch: Batch = {
             # Stored as the decoder wrote it, (B, H, W, 3): the copy to planes is the main process's or the device's.
-            "image": _stack(pictures).permute(0, 3, 1, 2),
-            "label": torch.tensor(label, dtype=torch.int64),
-            "valid": torch.from_numpy(valid),
-            "index": torch.tensor([picture.index for picture in pictures], dtype=torch.int64),
-            "key": [picture.record.key for picture in pictures],
+            "image": image.permute(0, 3, 1, 2),
+            "label": np.array([-1 if self.foreign else caption.label for caption in captions], np.int64),
+            "valid": valid,
+            "index": np.array([caption.index for caption in captions], np.int64),
+            "key": [caption.key for caption in captions],
         }
         if self.ood is not None:
-            batch["is_ood"] = torch.full((len(pictures),), self.ood)
+            batch["is_ood"] = np.full(len(captions), self.ood)
         if self.text:
-            batch["text"] = [picture.record.text for picture in pictures]
+            batch["text"] = [caption.text for caption in captions]
         return batch
 
 
-def _stack(pictures: Sequence[Picture]) -> Tensor:
-    shape = pictures[0].pixels.shape
-    for picture in pictures:
-        if picture.pixels.shape != shape:
+def _stack(pictures: Iterable[Picture], count: int) -> tuple[Tensor, list[Caption]]:
+    """Takes `count` pictures one by one: held together, they would be new memory for each batch, and the faults of its
+    pages cost a twentieth of the decoding."""
+    captions: list[Caption] = []
+    for caption, pixels in pictures:
+        if not captions:
+            stacked = _allocate((count, *pixels.shape))
+            rows = stacked.numpy()
+        if pixels.shape != rows.shape[1:]:
             raise DataError(
-                f"samples {pictures[0].record.key!r} and {picture.record.key!r} differ in size "
-                f"({_size(pictures[0])} and {_size(picture)}): set data.image_size"
+                f"samples {captions[0].key!r} and {caption.key!r} differ in size ({_size(rows[0])} and "
+                f"{_size(pixels)}): set data.image_size"
             )
-    stacked = _allocate((len(pictures), *shape))
-    np.stack([picture.pixels for picture in pictures], out=stacked.numpy())
-    return stacked
+        rows[len(captions)] = pixels
+        captions.append(caption)
+    return stacked, captions
 
 
 def _allocate(shape: tuple[int, ...]) -> Tensor:
@@ -88,8 +104,8 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
-def _size(picture: Picture) -> str:
-    return "x".join(str(side) for side in picture.pixels.shape[1::-1])
+def _size(pixels: np.ndarray) -> str:
+    return "x".join(str(side) for side in pixels.shape[1::-1])
 
 
 @dataclass(frozen=True)
@@ -106,12 +122,13 @@ class Source:
         """The sample at this position. DataError, with key and shard, where it can't be read or decoded."""
         record = self.reader.read(index)
         try:
-            return Picture(record, self.transform(record.image, random), index)
+            pixels = self.transform(record.image, random)
         except DataError as error:
             raise DataError(
                 f"{self.reader.where(index)}: {error}; replace it and pack the data set again, or, in training, "
                 "tolerate some with data.max_errors"
             ) from error
+        return Picture(Caption(index, record.key, record.label, record.text), pixels)
 
 
 class TrainBatches(Dataset[Fetched]):
@@ -135,7 +152,7 @@ class TrainBatches(Dataset[Fetched]):
         indices = self.plan.batch(*place, self.source.rank, self.source.world)
         first = self.source.rank * len(indices)
         try:
-            pictures = [self._picture(place, first + slot, int(index), errors) for slot, index in enumerate(indices)]
+            pictures = (self._picture(place, first + slot, int(index), errors) for slot, index in enumerate(indices))
             return Fetched(self.source.labelling(pictures, np.ones(len(indices), bool)), tuple(errors))
         except DataError as error:
             return Fetched(None, (*errors, str(error)))
@@ -168,6 +185,6 @@ class EvalBatches(Dataset[Fetched]):
     def __getitem__(self, place: tuple[int, int]) -> Fetched:
         indices, valid = self.plan.batch(place[1], self.source.rank)
         try:
-            return Fetched(self.source.labelling([self.source.picture(int(index)) for index in indices], valid))
+            return Fetched(self.source.labelling((self.source.picture(int(index)) for index in indices), valid))
         except DataError as error:
             return Fetched(None, (str(error),))

@@ -98,7 +98,10 @@ class PlannedLoader(DataLoader[Fetched]):
                 f"{self.errors} training samples of this epoch can't be read, data.max_errors={self._max_errors}; the "
                 f"last one: {fetched.errors[-1]}"
             )
-        return fetched.batch
+        return {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in fetched.batch.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the position travels with the datamodule. Lightning asks for it to see that this loader resumes."""

@@ -2,7 +2,7 @@
 device, and no global generator is read or moved.
 
 Seeds are mixed by splitmix64's finaliser (Steele, Lea & Flood 2014), coordinates by a 32-bit finaliser of the same
-family (C. Wellons, "lowbias32"), twice, with the two halves of the mixed seed as keys.
+family (C. Wellons, "lowbias32") with the two halves of the mixed seed as keys: one before it, one in its middle.
 """
 
 import math
@@ -51,8 +51,7 @@ def normal(seeds: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
 def _bits24(seeds: Tensor, shape: torch.Size | tuple[int, ...], stream: int) -> Tensor:
     keys = derive(seeds, stream)[:, None]
     coordinates = torch.arange(math.prod(shape), dtype=torch.int32, device=seeds.device)
-    bits = _mix32_(coordinates + _as_int32(keys))
-    bits = _mix32_(bits.bitwise_xor_(_as_int32(keys >> 32)))
+    bits = _mix32_(coordinates + _as_int32(keys), _as_int32(keys >> 32))
     return (bits >> 8).bitwise_and_(0xFFFFFF).view(seeds.shape[0], *shape)
 
 
@@ -63,9 +62,9 @@ def _mix64(state: Tensor) -> Tensor:
     return state ^ _shift(state, 31, 64)
 
 
-def _mix32_(state: Tensor) -> Tensor:
+def _mix32_(state: Tensor, key: Tensor) -> Tensor:
     """In place: the only buffers that are as large as the noise are this one and one temporary."""
-    state.bitwise_xor_(_shift(state, 16, 32)).mul_(0x7FEB352D)
+    state.bitwise_xor_(_shift(state, 16, 32)).mul_(0x7FEB352D).bitwise_xor_(key)
     state.bitwise_xor_(_shift(state, 15, 32)).mul_(_signed(0x846CA68B, 32))
     return state.bitwise_xor_(_shift(state, 16, 32))
 

@@ -18,8 +18,9 @@ def splitmix64(state: int) -> int:
     return state ^ (state >> 31)
 
 
-def lowbias32(state: int) -> int:
+def lowbias32(state: int, key: int) -> int:
     state = ((state ^ (state >> 16)) * 0x7FEB352D) & WORD32
+    state ^= key & WORD32
     state = ((state ^ (state >> 15)) * 0x846CA68B) & WORD32
     return state ^ (state >> 16)
 
@@ -27,7 +28,7 @@ def lowbias32(state: int) -> int:
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**62 + 12345, -(2**63)])
 def test_bits_are_those_of_unbounded_integers(seed: int) -> None:
     key = splitmix64(splitmix64(seed & WORD64))  # the seed, then stream 0
-    bits = [lowbias32(lowbias32((i + key) & WORD32) ^ (key >> 32)) for i in range(50)]
+    bits = [lowbias32((i + key) & WORD32, key >> 32) for i in range(50)]
     expected = torch.tensor([(each >> 8) / 2**23 - 1 for each in bits])
     assert torch.equal(uniform(torch.tensor([seed]), (50,))[0], expected)
 
