@@ -76,11 +76,15 @@ def compose(experiment: str | Path, overrides: Sequence[str] = ()) -> Composed:
     named = Layer(shown(path.resolve()), {"name": path.stem})
     tree = merge([named, *files, override_layer(overrides)])
     config = build(tree)
+    origins = {key: given.origin for key, given in leaves(tree)}
+    read = [layer.origin for layer in files] + [
+        origin for origin in origins.values() if origin.endswith((".yaml", ".yml"))
+    ]
     return Composed(
         config=config,
-        origins={key: given.origin for key, given in leaves(tree)},
+        origins=origins,
         resolved=to_yaml(config),
-        inputs=Inputs(str(experiment), tuple(layer.origin for layer in files), tuple(overrides)),
+        inputs=Inputs(str(experiment), tuple(dict.fromkeys(read)), tuple(overrides)),
         hash=config_hash(config),
     )
 

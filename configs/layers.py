@@ -86,6 +86,27 @@ def override_layer(overrides: Sequence[str]) -> Layer:
     return Layer(COMMAND_LINE, merged)
 
 
+def fragment_names(folder: str) -> list[str]:
+    """The shipped files of configs/FOLDER, as a section of that name may be set to: `auto_attack/standard`."""
+    root = CONFIGS / folder
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("**/*.yaml"))
+
+
+def fragment(folder: str, name: str) -> Layer:
+    """The one section of configs/FOLDER/NAME.yaml, or of the YAML file at the path NAME.
+
+    Raises:
+        ConfigError: there is no such file, or it holds anything but that section.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no file {shown(path)}; {did_you_mean(name, fragment_names(folder))}")
+    values = _read(path)
+    if list(values) != [folder] or not isinstance(values[folder], dict):
+        raise ConfigError(f"{shown(path)} must hold one section, '{folder}:', to be named in the place of one")
+    return Layer(shown(path.resolve()), values[folder])
+
+
 def shown(path: Path) -> str:
     """A path as a person would write it: from the project's root, or from the working directory."""
     for root in (CONFIGS.parent, Path.cwd()):
@@ -126,6 +147,8 @@ def _overlay(below: dict[str, Any], above: dict[str, Any]) -> None:
     for key, value in above.items():
         if isinstance(value, dict) and isinstance(below.get(key), dict):
             _overlay(below[key], value)
+        elif isinstance(value, dict) and isinstance(below.get(key), str):  # attack=FILE attack.steps=3
+            below[key] = {"base": below[key], **value}
         else:
             below[key] = value
 
@@ -141,5 +164,5 @@ def _base(name: str, path: Path) -> Path:
     for folder in (path.parent, CONFIGS):
         if (folder / name).is_file():
             return folder / name
-    shipped = [file.relative_to(CONFIGS).as_posix() for file in sorted(CONFIGS.glob("*/*.yaml"))]
+    shipped = [file.relative_to(CONFIGS).as_posix() for file in sorted(CONFIGS.glob("*/**/*.yaml"))]
     raise ConfigError(f"the base '{name}' of {shown(path)} does not exist; {did_you_mean(name, shipped)}")

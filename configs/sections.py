@@ -6,6 +6,8 @@ is of the `kind` that the highest layer names, whatever lower layers say:
 - keys that both kinds have keep their values (`eps_255` survives a change from pgd to apgd);
 - keys of an earlier kind that the new kind lacks are dropped where a layer below the change set them, and are an error
   from there upwards;
+- an attack may be the name of a file below configs/attack (`attack=auto_attack/standard`), or have it as its `base`:
+  what the file says then stands for all that lower layers say;
 - `null` empties an optional section (`data.pack`), takes one entry out of a mapping (`evaluation.attacks.apgd=null`),
   or empties it (`evaluation.attacks=null`), as far as lower layers filled it.
 """
@@ -19,7 +21,7 @@ from functools import cache
 from typing import Any
 
 from configs.errors import ConfigError, closest
-from configs.layers import Layer
+from configs.layers import Layer, fragment, fragment_names
 from configs.schema import ExperimentConfig
 from configs.schema.attack import ATTACKS
 from configs.schema.data import DATA, PACKS
@@ -47,14 +49,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Variants:
-    """The closed choice of dataclasses for a section, by the value of its `selector` key."""
+    """The closed choice of dataclasses for a section, by the value of its `selector` key.
+
+    folder  of configs/, whose files may be named in place of the section.
+    """
 
     selector: str
     classes: Mapping[str, type]
+    folder: str | None = None
 
 
 VARIANTS = (
-    Variants("kind", ATTACKS),
+    Variants("kind", ATTACKS, "attack"),
     Variants("kind", DATA),
     Variants("source", PACKS),
     Variants("kind", MODULES),
@@ -130,14 +136,17 @@ def _mapping(hint: Any, given: Sequence[Given], path: str) -> Section:
     below: dict[str, list[Given]] = {}
     for said in given:
         for name, value in said.value.items():
-            if not re.fullmatch(r"\w[\w-]*", name):
-                raise ConfigError(f"the name '{name}' in {path} ({said.origin}) may hold letters, digits, _ and - only")
+            if not re.fullmatch(r"\w[\w.@-]*", name):
+                raise ConfigError(
+                    f"the name '{name}' in {path} ({said.origin}) may hold letters, digits and _ - @ . only"
+                )
             below.setdefault(name, []).append(Given(value, said.origin))
     entries = {name: _after_null(values)[0] for name, values in below.items()}
     return Section(None, {name: _value(hint, None, said, join(path, name)) for name, said in entries.items() if said})
 
 
 def _polymorphic(variants: Variants, default: Any, given: Sequence[Given], path: str) -> Section:
+    given = _from_files(variants, given, path)
     _require_sections(given, path)
     for said in given:
         _check_choice(variants, said, path)
@@ -153,6 +162,23 @@ def _polymorphic(variants: Variants, default: Any, given: Sequence[Given], path:
     droppable = {key for schema in earlier for key in hints(schema)} - set(hints(variants.classes[chosen]))
     kept = [said if kind == chosen else _without(said, droppable) for said, kind in zip(given, in_effect, strict=True)]
     return _dataclass(variants.classes[chosen], kept, path)
+
+
+def _from_files(variants: Variants, given: Sequence[Given], path: str) -> Sequence[Given]:
+    """With the content of the last file that is named; without what was said before it."""
+    found: list[Given] = []
+    for said in given:
+        name = said.value.get("base") if isinstance(said.value, dict) else said.value
+        if variants.folder is None or not isinstance(name, str):
+            found.append(said)
+            continue
+        if name in variants.classes and name not in fragment_names(variants.folder):
+            raise ConfigError(f"{path} names no file but a kind ({said.origin}); set {path}.{variants.selector}={name}")
+        layer = fragment(variants.folder, name)
+        found = [Given(layer.values, layer.origin)]
+        if isinstance(said.value, dict):
+            found.append(_without(said, {"base"}))
+    return found
 
 
 def _without(said: Given, dropped: set[str]) -> Given:
@@ -193,7 +219,7 @@ def _unknown(schema: type, key: str, path: str, origin: str) -> ConfigError:
         if schema in names:
             kind = f" with {variants.selector}={names[schema]}"
             others = [f"{variants.selector}={names[sibling]}" for sibling in names if key in hints(sibling)]
-    remedy = f"{' and '.join(others)} has it" if others else _closest_key(schema, key, path)
+    remedy = f"{' or '.join(others)} has it" if others else _closest_key(schema, key, path)
     return ConfigError(f"unknown key '{join(path, key)}'{kind} ({origin}); {remedy}")
 
 

@@ -61,6 +61,8 @@ def _instance(section: Section, values: dict[str, Any], path: str) -> Any:
             built[key] = _instance(child, values[key], join(path, key))
         elif section.schema:
             built[key] = _converted(section.schema, key, Given(values[key], child.origin), path)
+        else:
+            built[key] = values[key]
     if section.schema is None:
         return built
     try:

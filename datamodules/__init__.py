@@ -8,18 +8,20 @@ if TYPE_CHECKING:
     from datamodules.base import PlannedDataModule
 
 
-def build_datamodule(config: Data, seed: int, accumulate: int = 1) -> "PlannedDataModule":
-    """The datamodule of this kind of data. `accumulate` is batches per step of the optimiser."""
+def build_datamodule(
+    config: Data, seed: int, accumulate: int = 1, validation_samples: int | None = None
+) -> "PlannedDataModule":
+    """The datamodule of this kind of data, see `PlannedDataModule`."""
     match config:
         case OpenWorldData():
             from datamodules.open_world import OpenWorldDataModule
 
-            return OpenWorldDataModule(config, seed, accumulate)
+            return OpenWorldDataModule(config, seed, accumulate, validation_samples)
         case ImageTextData():
             from datamodules.image_text import ImageTextDataModule
 
-            return ImageTextDataModule(config, seed, accumulate)
+            return ImageTextDataModule(config, seed, accumulate, validation_samples)
         case ClassificationData():
             from datamodules.classification import ClassificationDataModule
 
-            return ClassificationDataModule(config, seed, accumulate)
+            return ClassificationDataModule(config, seed, accumulate, validation_samples)

@@ -28,13 +28,15 @@ class PlannedDataModule(LightningDataModule, ABC):
         config: which data, and how it is batched.
         seed: of the order and of what is random in a training picture.
         accumulate: batches per step of the optimiser; an epoch is made of whole steps.
+        validation_samples: of the validation split, evenly spread; None is all.
     """
 
-    def __init__(self, config: Data, seed: int, accumulate: int = 1) -> None:
+    def __init__(self, config: Data, seed: int, accumulate: int = 1, validation_samples: int | None = None) -> None:
         super().__init__()
         self.config: Data = config
         self.seed = seed
         self.accumulate = accumulate
+        self.validation_samples = validation_samples
         self.folder = Path(config.folder)
         self._opened: DataFolder | None = None
         self._state: dict[str, Any] | None = None
@@ -119,8 +121,10 @@ class PlannedDataModule(LightningDataModule, ABC):
     # Evaluation
 
     def val_dataloader(self) -> PlannedLoader:
-        """The validation split, every sample once."""
-        return self.eval_loader(self.config.val_split, self.config.batch_size)
+        """The validation split, or what is wanted of it, every sample once."""
+        split, wanted = self.config.val_split, self.validation_samples
+        samples = None if wanted is None else min(wanted, self.manifest.samples(split))
+        return self.eval_loader(split, self.config.batch_size, samples)
 
     def eval_loader(self, split: str, batch_size: int, samples: int | None = None) -> PlannedLoader:
         """Every sample of a split once, or `samples` of them, evenly spread; padded to equally many batches on every

@@ -29,7 +29,8 @@ class Fetched:
     errors: tuple[str, ...] = ()
 
 
-class Caption(NamedTuple):
+@dataclass(frozen=True)
+class Caption:
     """What is known of a picture beside its pixels: its position in the split, and what is stored with it."""
 
     index: int
@@ -39,7 +40,7 @@ class Caption(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One sample, decoded. `pixels` uint8 (H, W, 3)."""
+    """One sample, decoded. `pixels` uint8 or float (H, W, 3)."""
 
     caption: Caption
     pixels: np.ndarray
@@ -60,7 +61,7 @@ class Labelling:
         """The batch dict, with arrays where the loader has tensors: handing a worker's tensor over opens a file.
 
         Raises:
-            DataError: the pictures differ in size.
+            DataError: the pictures differ in size or type.
         """
         image, captions = _stack(pictures, len(valid))
         batch: Batch = {
@@ -84,8 +85,10 @@ def _stack(pictures: Iterable[Picture], count: int) -> tuple[Tensor, list[Captio
     captions: list[Caption] = []
     for caption, pixels in pictures:
         if not captions:
-            stacked = _allocate((count, *pixels.shape))
+            stacked = _allocate((count, *pixels.shape), torch.from_numpy(np.empty(0, pixels.dtype)).dtype)
             rows = stacked.numpy()
+        if pixels.dtype != rows.dtype:
+            raise DataError(f"samples {captions[0].key!r} and {caption.key!r} differ in type: pack them apart")
         if pixels.shape != rows.shape[1:]:
             raise DataError(
                 f"samples {captions[0].key!r} and {caption.key!r} differ in size ({_size(rows[0])} and "
@@ -96,12 +99,12 @@ def _stack(pictures: Iterable[Picture], count: int) -> tuple[Tensor, list[Captio
     return stacked, captions
 
 
-def _allocate(shape: tuple[int, ...]) -> Tensor:
-    """Bytes to fill; in a worker they lie in shared memory at once, which saves the copy on the way to the parent."""
+def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory to fill; a worker's is shared memory at once, which saves the copy on the way to the parent."""
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def _size(pixels: np.ndarray) -> str:

@@ -20,9 +20,6 @@ class ClassificationDataModule(PlannedDataModule):
 
     config: ClassificationData
 
-    def __init__(self, config: ClassificationData, seed: int, accumulate: int = 1) -> None:
-        super().__init__(config, seed, accumulate)
-
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names by label: data.class_names', or the data set's own."""

@@ -11,9 +11,6 @@ class ImageTextDataModule(PlannedDataModule):
 
     config: ImageTextData
 
-    def __init__(self, config: ImageTextData, seed: int, accumulate: int = 1) -> None:
-        super().__init__(config, seed, accumulate)
-
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names by label, where the pairs have labels."""

@@ -17,22 +17,23 @@ CROP_RATIO = (3 / 4, 4 / 3)
 CROP_ATTEMPTS = 10
 ORIENTATION = 0x0112  # of EXIF
 BICUBIC = Image.Resampling.BICUBIC
+NPY = b"\x93NUMPY"  # how a .npy file begins
 FLIP = Image.Transpose.FLIP_LEFT_RIGHT
 
 
 def to_float(image: Tensor) -> Tensor:
-    """Pixels as contiguous float32 in [0, 1]; uint8 is scaled, floats are passed on."""
+    """Pixels as contiguous float32 in [0, 1]; uint8 is scaled, floats keep their values."""
     if image.is_floating_point():
-        return image
+        return image.to(torch.float32, memory_format=torch.contiguous_format)
     return image.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Encoded bytes -> uint8 (H, W, 3), RGB.
+    """Encoded bytes -> uint8 (H, W, 3), RGB; float (H, W, 3) in [0, 1] for pixels that are stored as floats.
 
     Args:
-        image_size: side of the square that comes out; None keeps the stored pixels.
+        image_size: side of the square that comes out; None keeps the stored pixels. Floats are never resized.
     """
 
     image_size: int | None = None
@@ -41,17 +42,41 @@ class Transform:
         """Decode and transform; with `random` a random crop and flip, without it the centre.
 
         Raises:
-            DataError: the bytes are not a picture that can be decoded.
+            DataError: the bytes are not a picture that can be decoded, or floats of another size than `image_size`.
         """
+        if encoded.startswith(NPY):
+            return self._exact(encoded, random)
         image = decode(encoded, self.image_size)
         if random is None:
             return np.asarray(image if self.image_size is None else centre_crop(image, self.image_size))
         if self.image_size is None:
-            shifted = _shift(np.asarray(image), random)
-            return shifted[:, ::-1] if random.random() < 0.5 else shifted
+            return _shift_and_flip(np.asarray(image), random)
         image = _random_crop(image, self.image_size, random)
         # Pillow's flip: a view of numpy's would be copied to its batch pixel by pixel, at ten times the time.
         return np.asarray(image.transpose(FLIP) if random.random() < 0.5 else image)
+
+    def _exact(self, encoded: bytes, random: np.random.Generator | None) -> np.ndarray:
+        pixels = decode_floats(encoded)
+        if self.image_size is not None and pixels.shape[:2] != (self.image_size, self.image_size):
+            size = "x".join(str(side) for side in pixels.shape[1::-1])
+            raise DataError(
+                f"the image is stored as floats of size {size}, which are never resized (data.image_size="
+                f"{self.image_size} asks for it; set it to null, and the model resizes)"
+            )
+        return pixels if random is None else _shift_and_flip(pixels, random)
+
+
+def decode_floats(encoded: bytes) -> np.ndarray:
+    """Float (H, W, 3) in [0, 1] from the bytes of a .npy file. DataError where they hold anything else."""
+    try:
+        pixels = np.load(io.BytesIO(encoded), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"the image can't be decoded ({str(error).splitlines()[0]})") from error
+    if pixels.dtype.kind != "f" or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise DataError(f"the image is an array {pixels.shape} of {pixels.dtype}, not floats of height x width x 3")
+    if not ((pixels >= 0) & (pixels <= 1)).all():
+        raise DataError("the image has values that are not in [0, 1]")
+    return pixels
 
 
 def decode(encoded: bytes, image_size: int | None = None) -> Image.Image:
@@ -101,6 +126,11 @@ def _random_crop(image: Image.Image, size: int, random: np.random.Generator) -> 
             left, top = int(random.integers(width - w + 1)), int(random.integers(height - h + 1))
             return image.resize((size, size), BICUBIC, box=(left, top, left + w, top + h))
     return centre_crop(image, size)
+
+
+def _shift_and_flip(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    shifted = _shift(pixels, random)
+    return shifted[:, ::-1] if random.random() < 0.5 else shifted
 
 
 def _shift(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:

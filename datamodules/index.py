@@ -14,7 +14,7 @@ import numpy as np
 from configs.errors import DataError
 from datamodules.manifest import Shard
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp", "npy")
 BLOCK = 512  # tar's unit
 NO_LABEL = -1
 NO_MEMBER = -1

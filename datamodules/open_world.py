@@ -14,9 +14,6 @@ class OpenWorldDataModule(ClassificationDataModule):
 
     config: OpenWorldData
 
-    def __init__(self, config: OpenWorldData, seed: int, accumulate: int = 1) -> None:
-        super().__init__(config, seed, accumulate)
-
     @property
     def ood_splits(self) -> dict[str, list[str]]:
         """OOD splits by distance: near and far."""

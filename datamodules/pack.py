@@ -26,11 +26,14 @@ LONGEST_KEY = 90  # the plainest tar header has 100 bytes for key, dot and exten
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture as encoded bytes, with a label, a caption, or both. `key` has no dots or slashes."""
+    """One picture as encoded bytes, with a label, a caption, or both. `key` has no dots or slashes.
+
+    extension  npy: float16 or float32 (height, width, 3) in [0, 1], for pixels that must not be rounded.
+    """
 
     key: str
     image: bytes
-    extension: Literal["png", "jpg", "webp"]
+    extension: Literal["png", "jpg", "webp", "npy"]
     label: int | None = None
     text: str | None = None
 

@@ -90,9 +90,27 @@ def _add_runs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )
     for parser in (train, evaluate):
         _add_experiment(parser)
+    _add_attacks(evaluate)
     for parser in (train, evaluate, quickstart):
         parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and stop")
     _add_overrides(quickstart)
+
+
+def _add_attacks(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.epilog = (
+        f"{evaluate.epilog} --attacks pgd20,apgd-ce,aa --eps 1,2,4. Without --attacks the experiment's own "
+        "evaluation.attacks count, unless attack=FILE attack.KEY=VALUE names another."
+    )
+    evaluate.add_argument(
+        "--attacks",
+        metavar="NAMES",
+        help="measure under these alone, with commas: pgdN, apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square, cw, aa, "
+        "aa-plus, aa-rand (AutoAttack), or files below configs/attack, as in auto_attack/quick",
+    )
+    evaluate.add_argument(
+        "--eps", metavar="RADII", help="within each of these radii, in 1/255 with commas (default: the experiment's)"
+    )
+    evaluate.add_argument("--norm", choices=("linf", "l2", "l1"), default="linf", help="of --attacks (default: linf)")
 
 
 def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -136,7 +154,10 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    return _call("evaluate", "evaluate", _composed(arguments), arguments.dry_run)
+    from configs.grid import compose_measurement
+
+    given = (arguments.experiment, arguments.overrides, arguments.attacks, arguments.eps, arguments.norm)
+    return _call("evaluate", "evaluate", compose_measurement(*given), arguments.dry_run)
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:

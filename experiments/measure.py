@@ -1,5 +1,6 @@
 """Measuring a model for a run: the probes that a configuration asks for, under Lightning, into the run's files."""
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -19,14 +21,14 @@ from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
 from datamodules.loader import PlannedLoader
 from datamodules.open_world import OpenWorldDataModule
-from experiments import provenance, results
+from experiments import adversarial, provenance, results
 from experiments.atomic import replacing
 from experiments.runs import Run
 from experiments.trainer import build_tester
-from lightning_modules.backbones import Backbone
-from lightning_modules.evaluation import Evaluation
+from lightning_modules.backbones import Backbone, load_backbone
+from lightning_modules.evaluation import Evaluation, Examination, Keeping
 from lightning_modules.hierarchy import Tree
-from lightning_modules.probes import Probe
+from lightning_modules.probes import Probe, Terms
 
 SWEEP_STEPS = 10  # of PGD, at each point of the accuracy-by-eps curve
 
@@ -73,16 +75,7 @@ def measure(
     began = time.perf_counter()
     data.prepare_data()
     planned = probes(config.evaluation, data)
-    evaluation = Evaluation(
-        backbone.channels_last(),
-        planned,
-        class_names=data.class_names,
-        templates=data.templates,
-        trees=[Tree.from_dict(name, tree) for name, tree in data.manifest.trees.items()],
-        scores=_temperatures(config.evaluation, backbone),
-        seed=config.seed,
-        pictures=config.evaluation.pictures,
-    )
+    evaluation = _evaluation(run, config, backbone, data, stage, planned)
     build_tester(config, f"measuring {stage}").test(
         evaluation, datamodule=ProbeData(data, planned, config.evaluation.batch_size), verbose=False
     )
@@ -90,8 +83,59 @@ def measure(
     rows = [{**row, **common} for row in evaluation.rows()]
     source = provenance.collect(run.config_hash, data.manifest.digest, time.perf_counter() - began)
     results.append(run.results, rows, source)
+    for probe, ledger in evaluation.attacks():
+        if ledger.save is not None:
+            adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
     _save(evidence, {**evaluation.evidence(), "settings": settings})
     return rows
+
+
+def _evaluation(
+    run: Run,
+    config: ExperimentConfig,
+    backbone: Backbone,
+    data: ClassificationDataModule,
+    stage: str,
+    planned: list[Probe],
+) -> Evaluation:
+    settings = config.evaluation
+    identity = [data.manifest.digest, data.class_names, data.templates, data.config.image_size, _digest(backbone)]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    save = None if settings.save_adversarial == "none" else settings.save_adversarial
+    return Evaluation(
+        backbone.channels_last(),
+        planned,
+        class_names=data.class_names,
+        templates=data.templates,
+        trees=[Tree.from_dict(name, tree) for name, tree in data.manifest.trees.items()],
+        scores=_temperatures(settings, backbone),
+        terms=Terms(config.seed, settings.slots, settings.precision == "bf16", settings.compile, settings.pictures),
+        keeping=Keeping(run.folder / "ledger" / f"{stage}-{digest[:8]}", save, settings.reuse),
+        examination=_examination(config, data, stage, planned),
+    )
+
+
+def _examination(
+    config: ExperimentConfig, data: ClassificationDataModule, stage: str, planned: list[Probe]
+) -> Examination | None:
+    attacked = next((probe for probe in planned if probe.attack is not None), None)
+    if not config.evaluation.checks or attacked is None:
+        return None
+    count = min(config.evaluation.check_samples, attacked.samples)
+    data.trainer = None  # of an earlier stage; every rank looks at all of these samples
+    loader = data.eval_loader(attacked.split, count, count)
+    (batch,) = (data.on_after_batch_transfer(batch, 0) for batch in loader)
+    undefended = load_backbone(config.model) if stage == "after" else None
+    return Examination(batch, undefended)
+
+
+def _digest(backbone: Backbone) -> str:
+    """sha256 over the weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Probe]:

@@ -69,7 +69,8 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
         CheckpointError: a checkpoint that is damaged or another configuration's.
     """
     began = time.perf_counter()
-    datamodule = build_datamodule(config.data, config.seed, config.trainer.accumulate)
+    validated = config.evaluation.validation_samples
+    datamodule = build_datamodule(config.data, config.seed, config.trainer.accumulate, validated)
     datamodule.prepare_data()  # now, since the module wants the names of the classes; Lightning's call finds it done
     backbone = load_backbone(config.model)
     module = build_module(config, backbone.channels_last(), datamodule)
@@ -103,6 +104,7 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
             templates=datamodule.templates,
             seed=config.seed,
             log_every=config.trainer.log_every,
+            validation_attack=config.evaluation.validation_attack,
         )
     from lightning_modules.pretraining import ContrastivePretraining
 

@@ -1,33 +1,68 @@
 """Measures a model: clean and attacked accuracy per level of the class trees, and how well it rejects the unknown."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from configs.schema.attack import PGD, Attack
-from lightning_modules import attacks
-from lightning_modules.attacks import LOSSES, misclassified, noise
-from lightning_modules.backbones import Backbone, class_features
+from configs.schema.attack import NoAttack
+from lightning_modules.attacks import fallbacks, noise
+from lightning_modules.attacks.beliefs import examine
+from lightning_modules.backbones import Backbone
+from lightning_modules.campaign import Campaign, FullBudget, Scheduled
 from lightning_modules.hierarchy import Tree
+from lightning_modules.ledger import Array, Ledger, Precision
 from lightning_modules.metrics import OODDetection
 from lightning_modules.open_world import SCORES
-from lightning_modules.probes import Pictures, Probe, Row, Tally
+from lightning_modules.probes import Pictures, Probe, Row, Tally, Terms
+from lightning_modules.zero_shot import CleanCosines, ZeroShot, best
 
 Batch = dict[str, Any]
+Watcher = Callable[[Tally, int, bool], None]
+"""Is told of an attacked probe that this many samples more are settled, and whether by this attempt."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the model is examined on for signs that attacks on it fail for other reasons than robustness.
+
+    batch       `image` float (N, 3, H, W) in [0, 1], `label` and `index` int64 (N,); the same on every rank.
+    undefended  the model before it was made robust, with the same classes; None where that is the one that is measured.
+    """
+
+    batch: Batch
+    undefended: Backbone | None = None
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of the attacks, and where.
+
+    folder  of the ledgers; None keeps nothing beyond the process.
+    save    how adversarial images are kept; None: not at all.
+    reuse   whether a sample that fell at a smaller radius is attacked again at a larger one.
+    """
+
+    folder: Path | None = None
+    save: Precision | None = None
+    reuse: bool = True
 
 
 class Evaluation(LightningModule):
     """Runs probes, one dataloader each, under `Trainer.test`; then `rows` and `evidence` tell what was seen.
 
-    Shapes: B images, K classes, A predictions of one image. A sample is robust at a level of a tree if the ancestor of
-    the predicted leaf is the label's on the clean image and on every image that the attack made of it; the leaves are
-    level 0, counted as AutoAttack counts. The adversary aims at the leaf. It spends its whole budget on each image
-    first, also where the clean leaf is wrong already, since a wrong leaf may have the right ancestor; then an attack of
-    several stages or restarts goes on with the images whose leaf stands.
+    Shapes: B images, K classes. A sample is robust at a level of a tree if the ancestor of the predicted leaf is the
+    label's on the clean image and on every image that the attack made of it; the leaves are level 0, counted as
+    AutoAttack counts. The adversary aims at the leaf. `Scheduled` attacks give figures for the leaves alone.
+
+    An attacked probe that was killed goes on where it stood, with any number of ranks: see `Ledger`.
     """
 
     def __init__(
@@ -39,46 +74,50 @@ class Evaluation(LightningModule):
         templates: Sequence[str],
         trees: Sequence[Tree],
         scores: Mapping[str, float],
-        seed: int,
-        pictures: int = 0,
+        terms: Terms,
+        keeping: Keeping | None = None,
+        examination: Examination | None = None,
     ) -> None:
         """
         Args:
             trees: hierarchies whose leaves are `class_names`.
             scores: temperature of each open-world score, by the score's name.
-            seed: of the attacks' random starts, with the index of each sample.
-            pictures: how many images to keep from the first attacked probe.
+            terms: of all attacks; `terms.pictures` are kept of the first attacked probe.
+            keeping: default: nothing is kept.
+            examination: None leaves it out.
         """
         super().__init__()
         self.backbone = backbone
         self.class_names, self.templates = tuple(class_names), tuple(templates)
         self.temperatures = dict(scores)
-        self.seed = seed
+        self.terms, self.keeping, self.examination = terms, keeping or Keeping(), examination
         self.tallies = [Tally(probe, trees, scores) for probe in probes]
         self._on_device = nn.ModuleList(self.tallies)  # so that `.to` finds them
-        self.pictures = Pictures(pictures)
-        self.pictured = next((tally for tally in self.tallies if tally.probe.attack is not None), None)
+        self.ledgers: dict[int, Ledger] = {}  # by the number of the attacked probe, once it has begun
+        self.beliefs: dict[str, Any] = {}
+        self.watcher: Watcher | None = None
+        self._campaign: Campaign | None = None
 
     def on_test_start(self) -> None:
-        """Encodes the classes, once."""
-        self.text_features = class_features(self.backbone, self.class_names, self.templates).float()
+        """Encodes the classes, once, and examines the model."""
+        self.classifier = ZeroShot(self.backbone, self.class_names, self.templates)
+        self.clean = CleanCosines(self.classifier)
+        if self.examination is not None:
+            self.beliefs = self._examine(self.examination)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """One batch of one probe."""
         tally = self.tallies[dataloader_idx]
-        probe, valid = tally.probe, batch["valid"]
-        tally.count.update(valid)
-        with torch.no_grad():
-            cosines = self._cosines(batch["image"])
-        if probe.scored:
-            for score, values in tally.scores.items():
-                values.update(SCORES[score](cosines, self.temperatures[score])[valid])
-        if probe.group is None:
-            predictions = cosines.argmax(dim=1)[None]
-            if probe.attack is not None:
-                predictions = torch.cat([predictions, self._attacked(probe.attack, tally, batch, predictions[0])])
-            for accuracy in tally.accuracies:
-                accuracy.update(predictions, batch["label"], valid)
+        if tally.probe.attack is None:
+            self._look(tally, batch)
+            return
+        if batch_idx == 0:
+            self._campaign = self._begin(dataloader_idx)
+        assert self._campaign is not None
+        self._campaign.take(batch)
+        if batch_idx + 1 == self.trainer.num_test_batches[dataloader_idx]:
+            self._campaign.finish()
+            self._campaign = None
 
     def rows(self) -> list[Row]:
         """The figures of the last test, one dict each; the same on every rank.
@@ -88,7 +127,8 @@ class Evaluation(LightningModule):
         """
         for tally in self.tallies:
             tally.check()
-        return [row for tally in self.tallies for row in tally.rows()] + self._open_world_rows()
+        attacked = [row for tally in self.tallies for row in tally.rows(self.beliefs | self._fallbacks(tally))]
+        return attacked + self._open_world_rows()
 
     def evidence(self) -> dict[str, Any]:
         """What the report draws, arrays by name: scores per split, and pictures."""
@@ -98,49 +138,88 @@ class Evaluation(LightningModule):
             for tally in scored
             for score in tally.scores
         }
-        found |= {f"pictures/{name}": array for name, array in self.pictures.arrays().items()}
+        pictures = Pictures(row for ledger in self.ledgers.values() for row in ledger.pictures.values())
+        found |= {f"pictures/{name}": array for name, array in pictures.arrays().items()}
         return found | {"class_names": list(self.class_names)}
 
-    def _cosines(self, pixels: Tensor) -> Tensor:
-        """Cosines (B, K) of images and class texts, fp32."""
-        embeddings = self.backbone.embed_image(pixels)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return F.normalize(embeddings.float(), dim=-1) @ self.text_features.T
-
-    def _logits(self, pixels: Tensor) -> Tensor:
-        return self.backbone.logit_scale.detach().float() * self._cosines(pixels)
+    def attacks(self) -> list[tuple[Probe, Ledger]]:
+        """The attacked probes of the last test, with all that is known of their samples."""
+        return [(self.tallies[number].probe, ledger) for number, ledger in self.ledgers.items()]
 
     @torch.no_grad()
-    def _predict(self, pixels: Tensor) -> Tensor:
-        return self._cosines(pixels).argmax(dim=1)
+    def _look(self, tally: Tally, batch: Batch) -> None:
+        """Clean images: predictions, or open-world scores."""
+        valid = batch["valid"]
+        tally.count.update(valid)
+        cosines = self.clean(tally.probe.split, batch["index"], batch["image"])
+        if tally.probe.scored:
+            for score, values in tally.scores.items():
+                values.update(SCORES[score](cosines, self.temperatures[score])[valid])
+        if tally.probe.group is None:
+            for accuracy in tally.accuracies:
+                accuracy.update(best(cosines), batch["label"], valid)
 
-    def _attacked(self, setting: Attack, tally: Tally, batch: Batch, clean: Tensor) -> Tensor:
-        """Predictions (A, B) on what the attack made of a batch whose `clean` predictions (B,) are given."""
-        pixels, labels, valid = batch["image"], batch["label"], batch["valid"]
-        attack = attacks.build(setting)
-        assert attack is not None, "a probe without an attack has attack None"
-        loss = LOSSES[setting.loss if isinstance(setting, PGD) and setting.loss != "objective" else "ce"]
-        seeds = noise.derive(self.seed, 0, batch["index"])
-        found = attack(self._logits, pixels, labels, loss, seeds)
-        worst, first = found.pixels, self._predict(found.pixels)
-        predictions = [first]
-        standing = ((clean == labels) & (first == labels) & valid).nonzero().squeeze(1)
-        if len(standing) and not (isinstance(setting, PGD) and setting.restarts == 1):
-            again = attack(self._logits, pixels[standing], labels[standing], loss, seeds[standing], misclassified)
-            worst = worst.index_copy(0, standing, again.pixels)
-            predictions.append(first.index_copy(0, standing, self._predict(again.pixels)))
-        tally.zero_gradient.update(found.zero_gradient[valid])
-        if tally is self.pictured and self.pictures.missing > 0:
-            self._keep_pictures(batch, worst, clean)
-        return torch.stack(predictions)
+    def _begin(self, number: int) -> Campaign:
+        """The campaign of an attacked probe, with what earlier attempts know."""
+        tally, terms = self.tallies[number], self.terms
+        probe = tally.probe
+        assert probe.attack is not None
+        first = not self.ledgers
+        ledger = Ledger(self._folder(probe), self.global_rank, self._saves(probe), first and terms.pictures > 0)
+        smaller = [other for place, other in self.ledgers.items() if probe.covers(self.tallies[place].probe)]
+        self.ledgers[number] = ledger
+        terms = terms if first else replace(terms, pictures=0)
+        kind = Scheduled if probe.scheduled else FullBudget
+        settled = partial(self._settled, tally)
+        return kind(
+            probe.attack, probe.split, self.clean, ledger, settled, terms, smaller if self.keeping.reuse else ()
+        )
 
-    def _keep_pictures(self, batch: Batch, adversarial: Tensor, predictions: Tensor) -> None:
-        kept = batch["valid"].nonzero().squeeze(1)[: self.pictures.missing]
-        self.pictures.clean += list(batch["image"][kept].float().cpu())
-        self.pictures.adversarial += list(adversarial[kept].cpu())
-        self.pictures.label += batch["label"][kept].tolist()
-        self.pictures.clean_prediction += predictions[kept].tolist()
-        self.pictures.adversarial_prediction += self._predict(adversarial[kept]).tolist()
+    def _settled(self, tally: Tally, records: Array, news: bool) -> None:
+        tally.settle(records)
+        if self.watcher is not None:
+            self.watcher(tally, len(records), news)
+
+    def _saves(self, probe: Probe) -> Precision | None:
+        return None if probe.name == "sweep" else self.keeping.save
+
+    def _folder(self, probe: Probe) -> Path | None:
+        """Named after all that a sample's fate depends on, beyond what `Keeping.folder` stands for."""
+        if self.keeping.folder is None:
+            return None
+        assert probe.attack is not None
+        settings = [asdict(probe.attack), probe.split, self.terms.fast, self.terms.seed, self.keeping.reuse]
+        digest = hashlib.sha256(json.dumps([*settings, self._saves(probe)], sort_keys=True).encode()).hexdigest()
+        return self.keeping.folder / f"{probe.name}-{digest[:8]}"
+
+    def _examine(self, examination: Examination) -> dict[str, Any]:
+        """The model under the first attack's radius; the same on every rank."""
+        attacked = next((tally.probe.attack for tally in self.tallies if tally.probe.attack is not None), None)
+        if attacked is None or isinstance(attacked, NoAttack):
+            return {}
+        batch = {name: examination.batch[name].to(self.device) for name in ("image", "label", "index")}
+        undefended = None
+        if examination.undefended is not None:
+            before = examination.undefended.to(self.device)
+            undefended = ZeroShot(before, self.class_names, self.templates).logits
+        beliefs = examine(
+            self.classifier.logits,
+            batch["image"],
+            batch["label"],
+            noise.derive(self.terms.seed, 1, batch["index"]),
+            attacked.eps_255 / 255,
+            attacked.norm,
+            logit_scale=float(self.classifier.scale),
+            undefended_fn=undefended,
+            samples=len(batch["label"]),
+            slots=self.terms.slots,
+        )
+        self.examination = None
+        return beliefs.fields()
+
+    def _fallbacks(self, tally: Tally) -> dict[str, Any]:
+        found = fallbacks(tally.probe.attack, len(self.class_names)) if tally.probe.attack else []
+        return {"fallbacks": found} if found else {}
 
     def _open_world_rows(self) -> list[Row]:
         """Every score on every OOD split, and the mean over the splits of each group."""

@@ -1,7 +1,7 @@
 """Adversarial fine-tuning of a CLIP image tower: any objective, any attack."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +11,38 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from configs.errors import CheckpointError
-from configs.schema.attack import PGD, Attack
+from configs.schema.attack import APGD, PGD, AutoAttack
+from configs.schema.attack import Attack as AttackConfig
 from configs.schema.module import Objective, OptimConfig
 from lightning_modules import attacks, objectives
-from lightning_modules.attacks import LOSSES, Adversarial, LossFn, noise
+from lightning_modules.attacks import Adversarial, Attack, FallenFn, LossFn, misclassified, noise
+from lightning_modules.attacks.losses import LOSSES, cross_entropy
 from lightning_modules.backbones import Backbone, class_features, reference_copy
 from lightning_modules.backbones.freezing import Reference, freeze_text
 from lightning_modules.optimisation import build_optimizer
 
 Batch = dict[str, Any]
+
+
+class Adversary(NamedTuple):
+    """An attack in training.
+
+    attack  None leaves the pixels alone.
+    loss    on logits and labels; None is the objective's own inner loss, on embeddings.
+    fallen  set where an attack needs to know who stands; without it every sample gets the whole budget.
+    """
+
+    attack: Attack | None
+    loss: LossFn | None = None
+    fallen: FallenFn | None = None
+
+
+def adversary(config: AttackConfig) -> Adversary:
+    """The adversary of a configuration. A sequence stops at a sample's first success, every other attack goes on."""
+    attack = attacks.build(config)
+    if isinstance(config, PGD | APGD):
+        return Adversary(attack, None if config.loss == "objective" else LOSSES[config.loss])
+    return Adversary(attack, cross_entropy, misclassified if isinstance(config, AutoAttack) else None)
 
 
 class RobustFinetuning(LightningModule):
@@ -41,7 +64,7 @@ class RobustFinetuning(LightningModule):
         self,
         backbone: Backbone,
         objective: Objective,
-        attack: Attack,
+        attack: AttackConfig,
         optim: OptimConfig,
         *,
         total_steps: int,
@@ -49,6 +72,7 @@ class RobustFinetuning(LightningModule):
         templates: Sequence[str],
         seed: int,
         log_every: int = 1,
+        validation_attack: AttackConfig | None = None,
     ) -> None:
         """
         Args:
@@ -56,14 +80,15 @@ class RobustFinetuning(LightningModule):
             class_names: K names, in the order of the labels.
             templates: prompts with `{c}` where the name goes.
             log_every: steps between two reports.
+            validation_attack: what robust accuracy means in validation; None is the training attack.
         """
         super().__init__()
         self.strict_loading = False  # checkpoints hold what is trained; `on_load_checkpoint` checks it
         freeze_text(backbone)
         self.backbone = backbone.eval()
         self.objective_config = objective
-        self.attack_config = attack
-        self.attack = attacks.build(attack)
+        self.adversary = adversary(attack)
+        self.validation_adversary = adversary(validation_attack or attack)
         self.optim = optim
         self.total_steps = total_steps
         self.class_names = tuple(class_names)
@@ -106,7 +131,7 @@ class RobustFinetuning(LightningModule):
         """The objective's loss on adversarial images; one forward and one backward beyond the attack's."""
         pixels, labels = batch["image"], batch["label"]
         target = self.objective.target(labels, self._reference(pixels) if self._reference else None)
-        adversarial = self._attack(pixels, labels, target, batch["index"], self.global_step)
+        adversarial = self._attack(self.adversary, pixels, labels, target, batch["index"], self.global_step)
         embeddings = self.backbone.embed_image(adversarial.pixels)
         clean = self.backbone.embed_image(pixels) if self.objective.needs_clean else None
         loss, parts = self.objective.outer(embeddings, clean, target)
@@ -116,11 +141,11 @@ class RobustFinetuning(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy on clean images, and on the training attack's."""
+        """Accuracy on clean images, and on the validation attack's."""
         pixels, labels = batch["image"], batch["label"]
         if len(labels):
             target = self.objective.target(labels, self._reference(pixels) if self._reference else None)
-            adversarial = self._attack(pixels, labels, target, batch["index"], step=0)
+            adversarial = self._attack(self.validation_adversary, pixels, labels, target, batch["index"], step=0)
             self.val_clean_accuracy.update(self._correct(self.backbone.embed_image(pixels), labels))
             self.val_robust_accuracy.update(self._correct(self.backbone.embed_image(adversarial.pixels), labels))
         found = {"val/clean_accuracy": self.val_clean_accuracy, "val/robust_accuracy": self.val_robust_accuracy}
@@ -145,18 +170,19 @@ class RobustFinetuning(LightningModule):
     def _trained(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
 
-    def _attack(self, pixels: Tensor, labels: Tensor, target: Tensor, index: Tensor, step: int) -> Adversarial:
-        if self.attack is None:
+    def _attack(
+        self, adversary: Adversary, pixels: Tensor, labels: Tensor, target: Tensor, index: Tensor, step: int
+    ) -> Adversarial:
+        if adversary.attack is None:
             nothing = pixels.new_zeros(len(pixels))
             return Adversarial(pixels, nothing, nothing.bool())
         seeds = noise.derive(self.seed, step, index)
-        named = self.attack_config.loss if isinstance(self.attack_config, PGD) else "objective"
-        if named == "objective":
-            return self.attack(self.backbone.embed_image, pixels, target, self.objective.inner, seeds)
-        return self.attack(self.backbone.embed_image, pixels, labels, self._on_logits(LOSSES[named]), seeds)
+        if adversary.loss is None:
+            return adversary.attack(self.backbone.embed_image, pixels, target, self.objective.inner, seeds)
+        return adversary.attack(self._classify, pixels, labels, adversary.loss, seeds, adversary.fallen)
 
-    def _on_logits(self, loss_fn: LossFn) -> LossFn:
-        return lambda embeddings, labels: loss_fn(self._logits(embeddings), labels)
+    def _classify(self, pixels: Tensor) -> Tensor:
+        return self._logits(self.backbone.embed_image(pixels))
 
     def _logits(self, embeddings: Tensor) -> Tensor:
         """Zero-shot logits (B, K) of embeddings (B, D), fp32."""

@@ -1,12 +1,20 @@
-"""Attacks: what the adversary may do. One class a kind; `eps_255` and `step_255` are in 1/255 of the pixel range."""
+"""Attacks: what the adversary may do. One class a kind.
 
-from dataclasses import dataclass
-from typing import Literal
+Radii `eps_255` and steps `step_255` are in 1/255 of the pixel range, under every norm: an L2 radius of 0.5 is 127.5.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from configs.errors import FieldError
-from configs.schema.checks import above, at_least, fraction
+from configs.schema.auto_attack import ENSEMBLES, MEMBERS, AutoAttack, Version
+from configs.schema.checks import radius
+from configs.schema.single_attack import APGD, CW, FAB, PGD, AnyNorm, Norm, SingleAttack, Square, TargetedAPGD
 
-Norm = Literal["linf", "l2"]
+__all__ = [
+    "APGD", "ATTACKS", "CW", "ENSEMBLES", "FAB", "MEMBERS", "PGD", "AnyNorm", "Attack", "AutoAttack", "NoAttack",
+    "Norm", "SingleAttack", "Square", "TargetedAPGD", "TorchAttack", "Version",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -17,43 +25,40 @@ class NoAttack:
 
 
 @dataclass(frozen=True)
-class PGD:
-    """Projected gradient ascent (Madry et al. 2018). Under L-inf FARE's own trainer is `momentum: 0`."""
+class TorchAttack:
+    """Any attack of the torchattacks library by its class name, repaired where that is possible from outside.
 
-    kind: Literal["pgd"] = "pgd"
+    norm, eps_255  the budget that its images are projected on, and its own `eps` where it takes one.
+    arguments      its other arguments by name, such as {steps: 10, decay: 1.0}.
+    """
+
+    kind: Literal["torchattacks"] = "torchattacks"
+    name: str = "MIFGSM"
     norm: Norm = "linf"
     eps_255: float = 8.0
-    step_255: float = 2.0
-    steps: int = 20
-    restarts: int = 1
-    momentum: float = 0.0
-    random_start: bool = True
-    loss: Literal["objective", "ce", "margin"] = "objective"  # objective: the training objective's own inner loss
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        at_least(0, eps_255=self.eps_255)
-        above(0, step_255=self.step_255)
-        at_least(1, restarts=self.restarts)
-        fraction(momentum=self.momentum)
-        if self.steps < 1:
-            raise FieldError("steps", f"must be >= 1, got {self.steps}; use attack.kind=none for clean training")
+        radius(self.norm, self.eps_255)
+        if self.name == "AutoAttack":
+            raise FieldError(
+                "name",
+                "AutoAttack is refused, because torchattacks gives its parts 10 steps where AutoAttack has 100, and "
+                "aims at all other classes instead of 9; use attack.kind=auto_attack",
+            )
+        if "eps" in self.arguments:
+            raise FieldError("arguments", "hold eps, which is in [0, 1] there; set eps_255 instead")
 
 
-@dataclass(frozen=True)
-class APGD:
-    """AutoPGD (Croce & Hein 2020): cross-entropy first, then targeted DLR on the survivors."""
-
-    kind: Literal["apgd"] = "apgd"
-    norm: Norm = "linf"
-    eps_255: float = 8.0
-    steps: int = 100
-    restarts: int = 1
-    targets: int = 9  # classes that the targeted stage aims at, best logits first; 0 = cross-entropy only
-
-    def __post_init__(self) -> None:
-        at_least(0, eps_255=self.eps_255, targets=self.targets)
-        at_least(1, steps=self.steps, restarts=self.restarts)
-
-
-Attack = NoAttack | PGD | APGD
-ATTACKS: dict[str, type] = {"none": NoAttack, "pgd": PGD, "apgd": APGD}
+Attack = NoAttack | PGD | APGD | TargetedAPGD | FAB | Square | CW | AutoAttack | TorchAttack
+ATTACKS: dict[str, type] = {
+    "none": NoAttack,
+    "pgd": PGD,
+    "apgd": APGD,
+    "apgd_t": TargetedAPGD,
+    "fab": FAB,
+    "square": Square,
+    "cw": CW,
+    "auto_attack": AutoAttack,
+    "torchattacks": TorchAttack,
+}

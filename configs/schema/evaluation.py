@@ -14,12 +14,23 @@ Score = Literal["mcm"]
 class EvaluationConfig:
     """Clean accuracy is always measured; each attack adds its own rows, per level of every tree of the data set.
 
-    attacks      name -> setting, in the order in which they run.
-    scores       open-world scores, higher = more in-distribution.
-    samples      labelled samples, evenly spread over the split; null = all.
-    attacked_samples  how many of them the attacks see; null = all.
-    eps_sweep_255     PGD radii for the accuracy-by-eps curve, with `attacked_samples` samples.
-    pictures     how many clean / adversarial pairs are kept for the report.
+    samples             labelled samples, evenly spread over the split; null = all.
+    attacked_samples    how many of them the attacks see; null = all.
+    attacks             name -> setting, or the name of a file below configs/attack; in the order in which they run.
+    slots               images in a batch of the attacked model; a sample that falls makes room for the next.
+    precision           of the attacks' forward passes. Under bf16 a success counts once fp32 confirms it.
+    compile             whether torch.compile takes the model that is attacked.
+    reuse               whether a sample that fell within a smaller radius of the same attack counts as fallen within a
+                        larger one, which it is, and is not attacked again.
+    checks              whether each attacked figure is tested for signs that it should not be believed.
+    check_samples       how many samples those tests see.
+    save_adversarial    how adversarial images are kept, as shards beside the results; uint8 rounds them.
+    validation_attack   what validation during training attacks with; null: the training attack.
+    validation_samples  how many samples of the validation split it sees, always the same ones; null = all.
+    scores              open-world scores, higher = more in-distribution.
+    mcm_temperature     MCM's tau on raw cosines; null: 1 / the model's logit scale. The paper has 1.
+    eps_sweep_255       PGD radii for the accuracy-by-eps curve, with `attacked_samples` samples.
+    pictures            how many clean / adversarial pairs are kept for the report.
     """
 
     split: Literal["val", "test"] = "test"
@@ -27,13 +38,23 @@ class EvaluationConfig:
     samples: int | None = None
     attacked_samples: int | None = None
     attacks: dict[str, Attack] = field(default_factory=dict)
+    slots: int = 128
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    reuse: bool = True
+    checks: bool = True
+    check_samples: int = 64
+    save_adversarial: Literal["none", "uint8", "fp16", "fp32"] = "none"
+    validation_attack: Attack | None = None
+    validation_samples: int | None = None
     scores: list[Score] = field(default_factory=lambda: ["mcm"])
-    mcm_temperature: float | None = None  # MCM's tau on raw cosines; null: 1 / the model's logit scale. The paper has 1
+    mcm_temperature: float | None = None
     eps_sweep_255: list[float] = field(default_factory=list)
     pictures: int = 0
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, samples=self.samples, attacked_samples=self.attacked_samples)
+        at_least(1, slots=self.slots, check_samples=self.check_samples, validation_samples=self.validation_samples)
         at_least(0, pictures=self.pictures)
         above(0, mcm_temperature=self.mcm_temperature)
         for eps in self.eps_sweep_255:

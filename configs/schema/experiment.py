@@ -61,3 +61,5 @@ class ExperimentConfig:
             raise ConfigError(
                 f"module.kind={self.module.kind} trains on clean pixels; set attack.kind=none, got {self.attack.kind}"
             )
+        if paired and self.evaluation.validation_attack is not None:
+            raise ConfigError(f"module.kind={self.module.kind} validates on clean pixels; leave out validation_attack")

@@ -3,5 +3,15 @@
 from experiments.analysis.loading import load_curves, load_evidence, load_rows
 from experiments.analysis.row import Row
 from experiments.analysis.table import compare, to_csv
+from experiments.analysis.transfer import Transfer, transfer_matrix
 
-__all__ = ["Row", "compare", "load_curves", "load_evidence", "load_rows", "to_csv"]
+__all__ = [
+    "Row",
+    "Transfer",
+    "compare",
+    "load_curves",
+    "load_evidence",
+    "load_rows",
+    "to_csv",
+    "transfer_matrix",
+]

@@ -18,7 +18,20 @@ SPLITS = {
     "far": "far-OOD",
 }
 LEVELS = {("unicode", 1): "unicode 1 (subgroup)", ("unicode", 2): "unicode 2 (group)"}
-NORMS = {"linf": "L-inf", "l2": "L2"}
+NORMS = {"linf": "L-inf", "l2": "L2", "l1": "L1"}
+CHECKS = {
+    "zero_gradient": "zero gradient",
+    "blind": "samples without gradient",
+    "randomised": "random answers",
+    "softmax": "softmax outputs",
+    "rescaled": "rescaled logits",
+    "unit_scale": "logits without scale",
+    "black_box": "Square against gradients",
+    "transfer": "transfer from the undefended model",
+    "huge_eps": "huge eps",
+}
+MEMBERS = {"apgd_t": "APGD-T", "square": "Square"}
+VERSIONS = {"standard": "AutoAttack", "plus": "AutoAttack plus", "rand": "AutoAttack rand"}
 
 
 def metric(name: str) -> str:
@@ -46,11 +59,22 @@ def radius(attack: Mapping[str, Any]) -> str:
 
 def attack(setting: Mapping[str, Any] | None) -> str:
     """`PGD-20, L-inf 4/255`; `clean` for None. Step size, loss and the rest are left to the full setting."""
-    if setting is None:
-        return "clean"
-    kind = str(setting.get("kind", "attack"))
-    if kind == "apgd":
-        name = "APGD-CE + targeted APGD" if setting.get("targets") else "APGD-CE"
-    else:
-        name = f"{kind.upper()}-{setting['steps']}" if "steps" in setting else kind.upper()
-    return f"{name}, {radius(setting)}"
+    return "clean" if setting is None else f"{_method(setting)}, {radius(setting)}"
+
+
+def _method(setting: Mapping[str, Any]) -> str:
+    match setting.get("kind", "attack"):
+        case "auto_attack":
+            members = (MEMBERS.get(member, member.upper()) for member in setting.get("attacks") or ())
+            return VERSIONS.get(str(setting.get("version")), " + ".join(members))
+        case "apgd":
+            loss = str(setting.get("loss", "ce"))
+            return f"APGD-{'CE' if loss == 'objective' else loss.upper()}"
+        case "fab":
+            return "FAB-T" if setting.get("targets") else "FAB"
+        case "torchattacks":
+            return f"{setting.get('name')} of torchattacks"
+        case "pgd":
+            return f"PGD-{setting.get('steps')}"
+        case kind:
+            return MEMBERS.get(str(kind), str(kind).upper())

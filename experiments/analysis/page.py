@@ -7,7 +7,7 @@ from importlib.resources import files
 from itertools import groupby
 
 from experiments.analysis.row import Row
-from experiments.analysis.table import Line, bounds, points, value
+from experiments.analysis.table import SUSPECT, Line, bounds, points, value
 
 TYPES = {b"\x89PNG": "image/png", b"<?xm": "image/svg+xml"}
 
@@ -62,7 +62,7 @@ def folded(summary: str, text: str) -> str:
 
 def results(lines: Sequence[Line], stages: Sequence[str]) -> str:
     """The table of results: a row a question, a column a stage, suspect figures marked."""
-    columns = [*stages, *(["change"] if len(stages) > 1 else []), "n", ""]
+    columns = [*stages, *(["change"] if len(stages) > 1 else []), "n"]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("", *columns))
     body = []
     for title, members in groupby(lines, key=lambda line: line.section):
@@ -75,11 +75,13 @@ def _line(line: Line, stages: Sequence[str]) -> str:
     cells = [_cell(line.rows.get(stage)) for stage in stages]
     if len(stages) > 1:
         cells.append(f"<td>{points(line.change(stages), line.first.metric)}</td>")
-    cells += [f"<td>{line.counts}</td>", f'<td class="remark">{escape(line.remark)}</td>']
+    cells.append(f"<td>{line.counts}</td>")
     return f'<tr><th scope="row">{escape(line.label)}</th>{"".join(cells)}</tr>'
 
 
 def _cell(row: Row | None) -> str:
     if row is None:
         return "<td>-</td>"
-    return f"<td>{value(row)}{f' <small>({bounds(row)})</small>' if bounds(row) else ''}</td>"
+    range_ = f" <small>({bounds(row)})</small>" if bounds(row) else ""
+    mark = f" <strong>{SUSPECT}</strong>" if row.suspect else ""
+    return f"<td>{value(row)}{range_}{mark}</td>"

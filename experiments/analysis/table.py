@@ -9,6 +9,7 @@ from configs.errors import UserError
 from experiments.analysis import names
 from experiments.analysis.interval import wilson
 from experiments.analysis.row import SWEEP, Row
+from experiments.analysis.verdicts import verdicts
 
 LOWER_IS_BETTER = ("fpr95_id_pos", "fpr95_ood_pos")
 TERMINAL = ("accuracy", "auroc", *LOWER_IS_BETTER)  # the terminal leaves AUPR to the report
@@ -16,6 +17,7 @@ COLUMNS = (
     "metric", "dataset", "split", "level", "tree", "attack_name", "eps_255", "score", "stage", "seed", "value", "n",
 )  # fmt: skip
 QUALIFIERS = ("dataset", "split", "attack_name", "seed")
+SUSPECT = "suspect"  # stands beside every figure that a check speaks against
 FOOT = "Values in percent; change in points. In brackets: 95 % interval (Wilson). FPR95: lower is better."
 
 
@@ -34,9 +36,10 @@ class Line:
 
     @property
     def remark(self) -> str:
-        """Which of the figures are suspect, and why; empty for most."""
-        found = {stage: "; ".join(row.suspect) for stage, row in self.rows.items() if row.suspect}
-        return ", ".join(f"{stage} (suspect: {reasons})" for stage, reasons in found.items())
+        """Which of the figures are suspect, and the first of the reasons; empty for most."""
+        found = {stage: row.suspect for stage, row in self.rows.items() if row.suspect}
+        more = {stage: f", and {len(reasons) - 1} more" for stage, reasons in found.items() if len(reasons) > 1}
+        return ", ".join(f"{stage} (suspect: {why[0]}{more.get(stage, '')})" for stage, why in found.items())
 
     @property
     def counts(self) -> str:
@@ -70,7 +73,8 @@ def lines(rows: Sequence[Row], stages: Sequence[str]) -> list[Line]:
 
 
 def compare(rows: Sequence[Row], stages: Sequence[str] = ("before", "after")) -> str:
-    """The side-by-side table for a terminal, in ASCII; one column a stage that was measured.
+    """The side-by-side table for a terminal, in ASCII; one column a stage that was measured. Below it, what the checks
+    of the attacks say.
 
     Raises UserError where nothing was measured.
     """
@@ -87,8 +91,9 @@ def compare(rows: Sequence[Row], stages: Sequence[str] = ("before", "after")) ->
         if line.section != section:
             text += [line.section]
             section = line.section
-        text += [f"{_align(row, widths)}  {line.remark}".rstrip()]
-    return "\n".join([*text, FOOT])
+        text += [_align(row, widths)]
+    checked = [f"  {each}" for each in verdicts([row for line in body for row in line.rows.values()])]
+    return "\n".join([*text, FOOT, *(["Checks of the attacks:", *checked] if checked else [])])
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -133,7 +138,8 @@ def _cells(line: Line, stages: Sequence[str]) -> list[str]:
 def _cell(row: Row | None) -> str:
     if row is None:
         return "-"
-    return f"{value(row)} ({bounds(row)})" if interval(row) else value(row)
+    figure = f"{value(row)} ({bounds(row)})" if interval(row) else value(row)
+    return f"{figure} {SUSPECT}" if row.suspect else figure
 
 
 def _align(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from configs.errors import ConfigError, did_you_mean
 from experiments.atomic import write_text
 from experiments.bench.table import Row
 
-BENCHES = {"train-step": "train_step", "data": "data", "startup": "startup"}
+BENCHES = {"train-step": "train_step", "data": "data", "startup": "startup", "attacks": "attacks"}
 
 
 def run(name: str, json: Path | None = None, check: bool = False) -> int:

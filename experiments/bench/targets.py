@@ -12,6 +12,33 @@ class Target(NamedTuple):
     higher_is_better: bool = False
 
 
+_COMPARISON = Target(None, higher_is_better=True)
+
+
+def _attacks(name: str) -> dict[str, Target]:
+    """Rows of `bench attacks` on one network. Where half of the samples stand, they run the whole budget under any
+    schedule, so that little is left to gain."""
+    half = f"half-robust {name}"
+    singles = [f"{half}, {attack}: " for attack in ("APGD-CE", "APGD-T", "FAB-T", "Square")]
+    return {
+        **{f"{single}full schedule / engine": _COMPARISON for single in singles},
+        **{f"{single}torchattacks / engine": _COMPARISON for single in singles},
+        f"{name}, AutoAttack: full schedule / engine": Target(10.0, higher_is_better=True),
+        f"{name}, AutoAttack: torchattacks / engine": _COMPARISON,
+        f"{half}, AutoAttack: full schedule / engine": Target(1.15, higher_is_better=True),
+        f"{half}, AutoAttack: torchattacks / engine": _COMPARISON,
+        f"{half}, AutoAttack: fp32 / bf16 on CPU": Target(1.2, higher_is_better=True),
+        f"{half}, AutoAttack: fp32 / bf16 on GPU": Target(1.8, higher_is_better=True),
+        f"{half}, robust accuracy: bf16 - fp32, points": Target(0.2),
+        f"{half}, AutoAttack: peak / (pass + 10 batches)": Target(1.0),
+        f"{name}, PGD-20: torchattacks / engine": Target(1.0, higher_is_better=True),
+        f"{name}, PGD-20: engine / 20 x (forward + gradient)": Target(1.05),
+        f"{name}, PGD-20: peak memory / torchattacks": Target(0.75),
+        f"{name}, PGD-20: torchattacks / bf16 engine on CPU": Target(1.2, higher_is_better=True),
+        f"{name}, PGD-20: torchattacks / bf16 engine on GPU": Target(1.8, higher_is_better=True),
+    }
+
+
 TARGETS = {
     "adversarial training step / its floor": Target(1.05),
     "the usual loop (text tower and parameter gradients) / floor": Target(None),
@@ -19,10 +46,13 @@ TARGETS = {
     "--help / 1 s": Target(1.0),
     "show / 1 s": Target(1.0),
     "configuration error / 1 s": Target(1.0),
+    **_attacks("mini CLIP"),
+    **_attacks("small ViT"),
+    **_attacks("ViT-B/32"),
 }
 
 
-def row(name: str, ratio: float, **detail: float) -> Row:
-    """A measured ratio with its target."""
+def row(name: str, ratio: float | None, **detail: float) -> Row:
+    """A ratio with its target; None where this machine can't measure it."""
     target = TARGETS[name]
     return Row(name, ratio, target.bound, target.higher_is_better, detail)

@@ -3,7 +3,6 @@
 The optimiser's step, which no loop can save, is in none of them.
 """
 
-import time
 from collections.abc import Callable
 from statistics import median
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from configs.schema.attack import PGD
 from configs.schema.module import OptimConfig, TeCoA
+from experiments.bench.rounds import interleaved, paired_ratio
 from experiments.bench.table import Row
 from experiments.bench.targets import row
 from experiments.plan import untrained
@@ -34,7 +34,7 @@ def measure() -> list[Row]:
         "floor, frozen": lambda: bench.floor(frozen=True),
         "usual": bench.usual,
     }
-    seconds = _interleaved(loops)
+    seconds = interleaved(loops, REPEATS)
     medians = {name: median(taken) for name, taken in seconds.items()}
     floor = min("floor, trainable", "floor, frozen", key=lambda name: medians[name])
     detail = {f"{name}_s": taken for name, taken in medians.items()}
@@ -42,25 +42,7 @@ def measure() -> list[Row]:
         "step": "adversarial training step / its floor",
         "usual": "the usual loop (text tower and parameter gradients) / floor",
     }
-    return [row(names[loop], _ratio(seconds[loop], seconds[floor]), **detail) for loop in names]
-
-
-def _ratio(loop: list[float], floor: list[float]) -> float:
-    """The median over the repeats: what slows the machine down for a while slows both sides of a repeat."""
-    return median(own / other for own, other in zip(loop, floor, strict=True))
-
-
-def _interleaved(loops: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in loops}
-    for repeat in range(1 + REPEATS):
-        for name, loop in loops.items():
-            _synchronise()
-            began = time.perf_counter()
-            loop()
-            _synchronise()
-            if repeat:  # the first one warms up
-                taken[name].append(time.perf_counter() - began)
-    return taken
+    return [row(names[loop], paired_ratio(seconds[loop], seconds[floor]), **detail) for loop in names]
 
 
 class _Bench:
@@ -122,8 +104,3 @@ class _Bench:
         texts = F.normalize(self.backbone.embed_text(prompts), dim=-1)
         images = F.normalize(self.backbone.embed_image(pixels), dim=-1)
         return F.cross_entropy(self.backbone.logit_scale * images @ texts.T, self.labels)
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -17,6 +17,10 @@ FallenFn = Callable[[Tensor, Tensor], Tensor]
 """(outputs (B, K), target (B, ...)) -> bool (B,), True where the adversary has reached its goal."""
 
 
+AskFn = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
+"""`ask`, or what stands in for it: how a gradient is had."""
+
+
 class Adversarial(NamedTuple):
     """An attack's result, per sample.
 
@@ -71,9 +75,30 @@ def input_gradient(model_fn: ModelFn, pixels: Tensor, target: Tensor, loss_fn: L
         outputs (B, K) and losses (B,), detached, and the gradient of each sample's loss, float32 (B, C, H, W), with
         0 where it is not a number.
     """
+    outputs, losses, gradient = ask(model_fn, pixels, lambda outputs: loss_fn(outputs, target))
+    assert gradient is not None
+    return outputs, losses, gradient
+
+
+def ask(
+    model_fn: ModelFn, pixels: Tensor, loss: Callable[[Tensor], Tensor], gradient: bool = True
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `input_gradient`, with a loss of the outputs alone, (B,) or (B, L); without `gradient` no graph is built.
+
+    Returns:
+        outputs (B, K); losses (B,) or (B, L); gradients (B, C, H, W) or, at one backward each, (B, L, C, H, W).
+    """
+    if not gradient:
+        outputs = model_fn(pixels)
+        return outputs, loss(outputs), None
     pixels = pixels.detach().requires_grad_()
     with torch.enable_grad():
         outputs = model_fn(pixels)
-        losses = loss_fn(outputs, target)
-        (gradient,) = torch.autograd.grad(losses.sum(), pixels)
-    return outputs.detach(), losses.detach(), gradient.nan_to_num_(nan=0.0)
+        losses = loss(outputs)
+        columns = losses.sum(0).reshape(-1)
+        found = [
+            torch.autograd.grad(column, pixels, retain_graph=place < len(columns))[0]
+            for place, column in enumerate(columns, start=1)
+        ]
+    gradients = found[0] if losses.ndim == 1 else torch.stack(found, dim=1)
+    return outputs.detach(), losses.detach(), gradients.nan_to_num_(nan=0.0)

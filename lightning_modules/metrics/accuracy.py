@@ -47,11 +47,13 @@ class Accuracy(Metric):
 
     def update(self, predictions: Tensor, labels: Tensor, valid: Tensor) -> None:
         """Leaf indices int64 (B,), or (A, B): A predictions of each sample, all of which must be right, as robust
-        accuracy has it. Labels (B,); valid bool (B,), False on padding, whose labels are not looked at."""
+        accuracy has it; -1 is right at no level. Labels (B,); valid bool (B,), False on padding, whose labels are not
+        looked at."""
         predictions, labels = predictions[..., valid], labels[valid]
+        answered = predictions >= 0
         if self.ancestors is not None:
             predictions, labels = self.ancestors[predictions], self.ancestors[labels]
-        right = predictions == labels
+        right = (predictions == labels) & answered
         self.correct += (right.all(dim=0) if right.ndim == 2 else right).sum()
         self.total += len(labels)
 

@@ -1,42 +1,83 @@
-"""Evaluation on two processes gives the figures of one."""
+"""Evaluation on two processes gives the figures of one, and each goes on where the other was killed."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lightning_modules.ledger import Journal
+from tests.integration.measured import experiment, figures, fit
 
-def measure(experiment: Path, output: Path, devices: int) -> list[dict[str, object]]:
+LISTED = {"kind": "auto_attack", "version": "custom", "attacks": ["apgd-ce", "apgd-t"], "steps": 4, "targets": 2}
+EVALUATION = {
+    "batch_size": 6,
+    "attacks": {
+        "pgd": {"kind": "pgd", "eps_255": 4, "step_255": 1, "steps": 4, "loss": "ce"},
+        "listed": LISTED | {"eps_255": 3},
+        "wider": LISTED | {"eps_255": 5},
+    },
+    "attacked_samples": 13,
+    "checks": True,
+    "check_samples": 5,
+}
+OOD = {"kind": "open_world", "near_ood": ["near"], "far_ood": ["far"]}
+
+
+def evaluate(path: Path, devices: int) -> list[dict[str, Any]]:
     """Rows of `evaluate` in a process of its own, with Lightning's launcher for the second one."""
-    overrides = [f"output={output}", f"trainer.devices={devices}", "evaluation.batch_size=6"]
-    subprocess.run(
-        [sys.executable, "-m", "experiments", "evaluate", str(experiment), *overrides],
-        check=True,
-        capture_output=True,
-    )
-    (results,) = output.glob("*/*/results.jsonl")
-    return [json.loads(line) for line in results.read_text().splitlines()]
+    overrides = [f"output={path.parent}/{devices}", f"trainer.devices={devices}"]
+    command = [sys.executable, "-m", "experiments", "evaluate", str(path), *overrides]
+    subprocess.run(command, check=True, capture_output=True)
+    return [json.loads(line) for line in (folder(path, devices) / "results.jsonl").read_text().splitlines()]
+
+
+def folder(path: Path, devices: int) -> Path:
+    """Of the only run on so many devices."""
+    (found,) = (path.parent / str(devices)).glob("*/*")
+    return found
+
+
+def settled(run: Path, name: str) -> list[int]:
+    """Samples that an attack has put down, over all ranks."""
+    found = [Journal(path).rows() for path in run.glob(f"ledger/*/{name}-*/records-*.npy")]
+    return sorted(int(index) for rows in found if rows is not None for index in rows["index"])
+
+
+def same(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> None:
+    """Equal rows, up to the order in which a score's samples were summed."""
+    without = [[{**row, "value": None} for row in figures(rows)] for rows in (one, two)]
+    assert without[0] == without[1]
+    assert [row["value"] for row in two] == pytest.approx([row["value"] for row in one], abs=1e-12)
 
 
 @pytest.mark.slow
-def test_two_processes_measure_what_one_does(experiment_file, tiny_dataset: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    experiment = experiment_file(
-        data={
-            "kind": "open_world",
-            "folder": str(tiny_dataset),
-            "batch_size": 8,
-            "workers": 0,
-            "near_ood": ["near"],
-            "far_ood": ["far"],
-        },
-        evaluation={
-            "attacks": {"apgd": {"kind": "apgd", "eps_255": 4, "steps": 4, "targets": 2}},
-            "attacked_samples": 13,
-        },
-    )
-    one, two = (measure(experiment, tmp_path / str(devices), devices) for devices in (1, 2))
-    identity = ("metric", "split", "tree", "level", "attack_name", "score", "n")
-    assert [[row[key] for key in identity] for row in two] == [[row[key] for key in identity] for row in one]
-    assert [row["value"] for row in two] == pytest.approx([row["value"] for row in one], abs=1e-12)
+def test_two_processes_measure_what_one_does_and_hand_over(tiny_vit: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    model = fit(tiny_vit, tiny_dataset, tmp_path / "model")
+    path = experiment(tmp_path / "tiny.yaml", model, tiny_dataset, EVALUATION, **OOD)
+    one, two = (evaluate(path, devices) for devices in (1, 2))
+    same(one, two)
+    samples = settled(folder(path, 1), "listed")
+    assert len(set(samples)) == len(samples) == 13
+    assert settled(folder(path, 2), "listed") == samples
+    # The run on two ranks loses what the first of them had settled, and goes on as one process.
+    run = folder(path, 2)
+    for file in [*run.glob("ledger/*/*/records-0.npy"), run / "evidence-before.npz", run / "results.jsonl"]:
+        file.unlink()
+    left = len(settled(run, "pgd"))
+    assert 0 < left < 13
+    run.parent.parent.rename(tmp_path / "moved")
+    (tmp_path / "1").rename(tmp_path / "done")
+    target = tmp_path / "1" / run.parent.name / folder_name(tmp_path / "done")
+    target.parent.mkdir(parents=True)
+    (tmp_path / "moved" / run.parent.name / run.name).rename(target)
+    same(one, evaluate(path, 1))
+    assert settled(target, "pgd") == samples
+
+
+def folder_name(output: Path) -> str:
+    """Of the only run in a folder."""
+    (found,) = output.glob("*/*")
+    return found.name

@@ -50,7 +50,7 @@ def test_a_finished_run_is_not_touched_again(experiment_file: Experiment, capsys
     ("module", "attack"),
     [
         ({"kind": "tecoa", "clean_weight": 0.5}, {"kind": "pgd", "norm": "l2", "eps_255": 128, "steps": 1}),
-        ({"kind": "fare"}, {"kind": "apgd", "steps": 2, "targets": 0}),
+        ({"kind": "fare"}, {"kind": "apgd", "steps": 2}),
         ({"kind": "fare", "clean_weight": 1.0}, {"kind": "none"}),
     ],
 )

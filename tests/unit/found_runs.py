@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 PGD = {"kind": "pgd", "norm": "linf", "eps_255": 4.0, "step_255": 1.0, "steps": 20, "restarts": 1, "loss": "ce"}
-APGD = {"kind": "apgd", "norm": "linf", "eps_255": 4.0, "steps": 20, "restarts": 1, "targets": 3}
+APGD = {
+    "kind": "auto_attack", "version": "custom", "attacks": ["apgd-ce", "apgd-t"], "norm": "linf", "eps_255": 4.0,
+    "steps": 20, "targets": 3,
+}  # fmt: skip
 LEVELS = [(None, 0), ("unicode", 1), ("unicode", 2), ("wordnet", 1), ("wordnet", 2)]
 DETECTION = ("auroc", "aupr_in", "aupr_out", "fpr95_id_pos", "fpr95_ood_pos")
 SPLITS = ("near_seen", "near_unseen", "near", "far")

@@ -136,6 +136,43 @@ def test_a_stronger_attack_that_leaves_more_standing_is_doubted() -> None:
     assert doubts(parsed(weak, {**strong, "attack": {**found_runs.APGD, "eps_255": 2.0}})) == []
 
 
+def test_a_gradient_that_leaves_more_standing_than_square_is_doubted() -> None:
+    square = {"kind": "square", "norm": "linf", "eps_255": 4.0, "queries": 5000}
+    blind = found_runs.row(0.30, attack=square, attack_name="square")
+    for attack in (ATTACKED, STRONGER):
+        (sentence,) = doubts(parsed(blind, found_runs.row(0.303, **attack)))
+        assert "Square, L-inf 4/255 30.0 %" in sentence
+        assert doubts(parsed(blind, found_runs.row(0.301, **attack))) == [], "AutoAttack forgives 0.2 points"
+        assert doubts(parsed(blind, found_runs.row(0.2, **attack))) == []
+
+
+@pytest.mark.parametrize(
+    ("weaker", "stronger"),
+    [
+        ({"kind": "pgd"}, {"kind": "apgd"}),
+        ({"kind": "apgd"}, {"kind": "auto_attack", "version": "standard", "attacks": []}),
+        ({"kind": "pgd"}, {"kind": "auto_attack", "version": "rand", "attacks": []}),
+        ({"kind": "apgd_t"}, {"kind": "auto_attack", "version": "custom", "attacks": ["apgd-t", "apgd-ce"]}),
+    ],
+)
+def test_which_of_two_attacks_is_the_stronger(weaker: dict, stronger: dict) -> None:
+    def row(value: float, attack: dict, steps: int = 20) -> dict:
+        setting = {"norm": "linf", "eps_255": 4.0, "steps": steps, **attack}
+        return found_runs.row(value, attack=setting, attack_name=attack["kind"])
+
+    assert len(doubts(parsed(row(0.3, weaker), row(0.4, stronger)))) == 1
+    assert doubts(parsed(row(0.4, weaker), row(0.3, stronger))) == []
+    assert doubts(parsed(row(0.3, weaker, steps=100), row(0.4, stronger))) == [], "fewer steps do not compare"
+
+
+def test_a_reason_is_told_once_with_all_its_attacks() -> None:
+    checks = {"checks": {"suspect": ["gradients are zero"]}}
+    sweep = found_runs.row(0.5, attack=found_runs.PGD, attack_name="sweep", **checks)
+    rows = parsed(*(found_runs.row(0.3, **attack, **checks) for attack in (ATTACKED, STRONGER, ATTACKED)), sweep)
+    attacks = "PGD-20, L-inf 4/255; APGD-CE + APGD-T, L-inf 4/255; the curve over eps"
+    assert doubts(rows) == [f"before: {attacks}: gradients are zero."]
+
+
 def test_accuracy_that_rises_with_the_radius_is_doubted() -> None:
     def sweep(eps: float, value: float) -> dict:
         return found_runs.row(value, attack={**found_runs.PGD, "eps_255": eps}, attack_name="sweep")
@@ -174,8 +211,11 @@ def test_the_headline_tells_gains_and_losses_alike() -> None:
 def test_the_headline_warns_of_suspect_figures_and_of_intervals_that_overlap() -> None:
     checks = {"suspect": ["gradients are zero"]}
     rows = parsed(found_runs.row(0.50, **ATTACKED), found_runs.row(0.52, stage="after", checks=checks, **ATTACKED))
-    assert "suspect: gradients are zero" in headline(rows)
+    assert "suspect: gradients are zero)" in headline(rows)
     assert "intervals before and after overlap" in headline(rows)
+    many = {"checks": {"suspect": ["gradients are zero", "outputs are random", "Square finds more"]}}
+    rows = parsed(found_runs.row(0.50, **ATTACKED), found_runs.row(0.52, stage="after", **many, **ATTACKED))
+    assert "suspect: gradients are zero, and 2 more)" in headline(rows)
 
 
 def test_one_stage_is_told_without_any_word_on_fine_tuning() -> None:

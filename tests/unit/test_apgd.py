@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.attacks import APGD, PGD, TargetedAPGD, misclassified, noise
+from lightning_modules.attacks import APGD, PGD, AutoAttack, TargetedAPGD, misclassified, noise
+from lightning_modules.attacks.ascent import Ascent
 from lightning_modules.attacks.attack import LossFn, ModelFn
 from lightning_modules.attacks.losses import cross_entropy, dlr, margin, targeted_dlr
 from lightning_modules.attacks.projection import boundary_start
 from tests.unit.networks import convolutional, images, linear, seeds
 
 RADIUS = {"linf": 6 / 255, "l2": 0.25}
+
+
+def own(count: int) -> Tensor:
+    """The seeds of the first method in a sequence."""
+    return noise.derive(seeds(count), 0)
 
 
 @dataclass
@@ -77,8 +83,8 @@ def published(
 def test_equals_the_published_algorithm(norm: str, loss: LossFn, classes: int) -> None:
     model, clean, eps, steps = convolutional(classes), images(3, low=0.1, high=0.9), RADIUS[norm], 30
     labels = model(clean).argmax(1)
-    found = APGD(norm, eps, steps)(model, clean, labels, loss, seeds(3))
-    starts = boundary_start(clean, noise.derive(seeds(3), 0), eps, norm)
+    found = AutoAttack((APGD(norm, eps, steps),))(model, clean, labels, loss, seeds(3))
+    starts = boundary_start(clean, noise.derive(own(3), 0), eps, norm)
     halvings = 0
     for row in range(3):
         one = slice(row, row + 1)
@@ -95,11 +101,12 @@ def test_early_exit_changes_no_fate(norm: str, classes: int) -> None:
     """The samples that fall are those that fall in the full run, restarts included."""
     model, clean, steps = convolutional(classes), images(12, low=0.1, high=0.9), 15
     labels, eps = model(clean).argmax(1), RADIUS[norm] * 0.6
-    found = APGD(norm, eps, steps, restarts=2)(model, clean, labels, cross_entropy, seeds(12), misclassified)
+    attack = AutoAttack((APGD(norm, eps, steps, restarts=2),))
+    found = attack(model, clean, labels, cross_entropy, seeds(12), misclassified)
     fates = []
     for row in range(12):
         one = slice(row, row + 1)
-        starts = [boundary_start(clean[one], noise.derive(seeds(12)[one], restart), eps, norm) for restart in (0, 1)]
+        starts = [boundary_start(clean[one], noise.derive(own(12)[one], restart), eps, norm) for restart in (0, 1)]
         runs = [published(model, clean[one], start, labels[one], cross_entropy, eps, steps, norm) for start in starts]
         fates.append(any(run.fell for run in runs))
     assert found.fallen.tolist() == fates
@@ -112,7 +119,7 @@ def test_targeted_fate_and_targets() -> None:
     model, clean, steps, eps = convolutional(20), images(12, low=0.1, high=0.9), 10, RADIUS["linf"] * 0.5
     logits = model(clean)
     labels, ranking = logits.argmax(1), logits.argsort(dim=1, descending=True)
-    attack = TargetedAPGD("linf", eps, steps, targets=3)
+    attack = AutoAttack((TargetedAPGD("linf", eps, steps, targets=3),))
     found = attack(model, clean, labels, cross_entropy, seeds(12), misclassified)
     fates = []
     for row in range(12):
@@ -120,7 +127,7 @@ def test_targeted_fate_and_targets() -> None:
         fell = False
         for number in range(3):
             pair = torch.tensor([[int(labels[row]), int(ranking[row, number + 1])]])
-            start = boundary_start(clean[one], noise.derive(seeds(12)[one], number), eps, "linf")
+            start = boundary_start(clean[one], noise.derive(own(12)[one], number), eps, "linf")
             fell |= published(model, clean[one], start, pair, targeted_dlr, eps, steps, "linf").fell
         fates.append(fell)
     assert found.fallen.tolist() == fates
@@ -132,12 +139,12 @@ def test_targeted_with_few_classes(classes: int) -> None:
     model, clean = linear(classes), images(8)
     labels, tried = model(clean).argmax(1), set()
 
-    def spied(logits: Tensor, pair: Tensor) -> Tensor:
-        tried.update(map(tuple, pair.tolist()))
-        return targeted_dlr(logits, pair)
+    class Spied(TargetedAPGD):
+        def loss(self, outputs: Tensor, walks: Ascent, loss_fn: LossFn) -> Tensor:
+            tried.update(zip(walks.target.tolist(), walks.aim.tolist(), strict=True))
+            return super().loss(outputs, walks, loss_fn)
 
-    attack = TargetedAPGD("linf", 0.5, 10, targets=9, loss=spied)
-    found = attack(model, clean, labels, cross_entropy, seeds(8))
+    found = AutoAttack((Spied("linf", 0.5, 10, targets=9),))(model, clean, labels, cross_entropy, seeds(8))
     assert {label for label, _ in tried} == set(labels.tolist())
     assert tried == {(label, aim) for label in set(labels.tolist()) for aim in range(classes) if aim != label}
     assert misclassified(model(found.pixels), labels).all()
@@ -150,7 +157,7 @@ def test_linear_model_reaches_the_analytic_optimum(norm: str) -> None:
     weight = model.network[1].weight.detach()
     difference = weight[1] - weight[0]
     dual = difference.abs().sum() if norm == "linf" else difference.norm()
-    found = APGD(norm, eps, 50)(model, clean, labels, margin, seeds(4))
+    found = AutoAttack((APGD(norm, eps, 50),))(model, clean, labels, margin, seeds(4))
     gain = margin(model(found.pixels), labels) - margin(model(clean), labels)
     torch.testing.assert_close(gain.double(), (eps * dual).expand(4), rtol=2e-4, atol=1e-5)
 
@@ -158,7 +165,7 @@ def test_linear_model_reaches_the_analytic_optimum(norm: str) -> None:
 def test_no_weaker_than_pgd_of_the_same_budget() -> None:
     model, clean = convolutional(10), images(64, low=0.2, high=0.8)
     labels, eps = model(clean).argmax(1), 3 / 255
-    adaptive = APGD("linf", eps, 20)(model, clean, labels, cross_entropy, seeds(64), misclassified)
+    adaptive = AutoAttack((APGD("linf", eps, 20),))(model, clean, labels, cross_entropy, seeds(64), misclassified)
     fixed = PGD("linf", eps, eps / 4, 20)(model, clean, labels, cross_entropy, seeds(64), misclassified)
     assert adaptive.fallen.sum() >= fixed.fallen.sum() - 1
     assert 0 < adaptive.fallen.sum() < 64
@@ -172,9 +179,9 @@ def test_the_fallen_leave_the_batch() -> None:
         sizes.append(len(pixels))
         return model(pixels)
 
-    APGD("linf", 5 / 255, 20)(counted, clean, labels, cross_entropy, seeds(32), misclassified)
+    AutoAttack((APGD("linf", 5 / 255, 20),))(counted, clean, labels, cross_entropy, seeds(32), misclassified)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 32
     sizes.clear()
-    APGD("linf", 1.0, 50)(counted, clean, labels, cross_entropy, seeds(32), misclassified)
+    AutoAttack((APGD("linf", 1.0, 50),))(counted, clean, labels, cross_entropy, seeds(32), misclassified)
     assert len(sizes) < 51  # nobody stands, nothing more to do

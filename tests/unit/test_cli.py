@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import experiments.cli as cli
-from configs.compose import compose
+from configs.compose import Composed, compose
 from configs.errors import UserError
 from configs.layers import experiment_names
 from experiments.cli import main, parse
@@ -27,6 +27,8 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["train", "--help"], 0),
         (["train", "quikstart"], 2),
         (["train", "quickstart", "trainer.stepz=3"], 2),
+        (["evaluate", "--help"], 0),
+        (["evaluate", "quickstart", "--attacks", "pgd20,apgd-ce,aa", "--eps", "1,2,400"], 2),
         (["show", "quickstart"], 0),
     ],
 )
@@ -39,7 +41,14 @@ def test_help_and_configuration_errors_answer_in_a_second(arguments: list[str], 
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["train", "quickstart", "x=1"], ["show", "quickstart", "--origin"], ["show", "--list"]]
+    "argv",
+    [
+        ["--help"],
+        ["train", "quickstart", "x=1"],
+        ["evaluate", "quickstart", "--attacks", "aa,pgd20", "--eps", "0"],
+        ["show", "quickstart", "--origin"],
+        ["show", "--list"],
+    ],
 )
 def test_nothing_heavy_is_imported_on_the_quick_paths(argv: list[str]) -> None:
     code = (
@@ -63,6 +72,11 @@ def test_nothing_heavy_is_imported_on_the_quick_paths(argv: list[str]) -> None:
         (["quickstart", "optim.lrr=1"], "optim.lr"),
         (["bench", "nothing"], "train-step"),
         (["report"], "RUN_FOLDER"),
+        (["evaluate", "quickstart", "--attacks", "apgd-cee"], "did you mean 'apgd-ce'?"),
+        (["evaluate", "quickstart", "--eps", "8/255"], "--eps"),
+        (["evaluate", "quickstart", "--norm", "l3"], "--norm"),
+        (["evaluate", "quickstart", "attack=auto_attack/standrd"], "did you mean 'auto_attack/standard'?"),
+        (["train", "quickstart", "--attacks", "aa"], "--attacks"),
         (["report", "a", "b"], "b"),
         (["show"], "EXPERIMENT"),
     ],
@@ -83,6 +97,22 @@ def test_settings_and_options_come_in_any_order() -> None:
     assert arguments.dry_run
     assert arguments.overrides == ["a=1", "b=2", "c=3"]
     assert parse(["quickstart", "--dry-run", "a=1"]).overrides == ["a=1"]
+
+
+def test_evaluate_hands_on_the_attacks_of_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verb itself is replaced: it loads torch, and other tests run it."""
+    handed: list[Composed] = []
+
+    def verb(_: str, __: str, composed: Composed, dry_run: bool) -> int:
+        handed.append(composed)
+        return 0 if dry_run else 1
+
+    monkeypatch.setattr(cli, "_call", verb)
+    assert main(["evaluate", "--attacks", "cw,aa", "quickstart", "seed=2", "--eps=2,1", "--dry-run"]) == 0
+    assert list(handed[0].config.evaluation.attacks) == ["cw@1", "cw@2", "aa@1", "aa@2"]
+    assert handed[0].config.seed == 2
+    assert main(["evaluate", "quickstart", "seed=2"]) == 1
+    assert handed[1] == compose("quickstart", ["seed=2"])
 
 
 def test_two_parses_share_no_state() -> None:

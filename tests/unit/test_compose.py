@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from configs.compose import OUTSIDE_THE_HASH, Composed, compose, config_hash, to_yaml
 from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
-from configs.schema.attack import APGD, PGD, NoAttack
+from configs.schema.attack import PGD, NoAttack, TargetedAPGD
 from configs.schema.data import ClassificationData, OpenWorldData
 from configs.schema.module import FARE, RobustFinetuning
 from configs.sections import SCHEMA_DEFAULT, UNSET
@@ -153,8 +153,8 @@ def test_the_last_setting_of_a_key_wins(drawn: list[tuple[str, float]]) -> None:
 
 def test_a_change_of_kind_keeps_shared_keys_and_drops_the_rest(write: Write) -> None:
     write("base.yaml", "attack: {kind: pgd, eps_255: 3, step_255: 1, momentum: 0.5}\ndata: {folder: d}")
-    child = write("child.yaml", "base: base.yaml\nattack: {kind: apgd, targets: 2}")
-    assert compose(child).config.attack == APGD(eps_255=3.0, targets=2)
+    child = write("child.yaml", "base: base.yaml\nattack: {kind: apgd_t, targets: 2}")
+    assert compose(child).config.attack == TargetedAPGD(eps_255=3.0, targets=2)
     assert compose(child, ["attack.kind=none"]).config.attack == NoAttack()
     assert compose(child, ["attack.kind=pgd"]).config.attack == PGD(eps_255=3.0, step_255=1.0, momentum=0.5)
 
@@ -168,11 +168,11 @@ def test_keys_may_be_set_in_a_layer_below_the_kind(write: Write) -> None:
 
 
 def test_a_key_of_another_kind_is_an_error_from_the_change_upwards(write: Write) -> None:
-    write("base.yaml", "attack: {kind: apgd, targets: 2}\ndata: {folder: d}")
+    write("base.yaml", "attack: {kind: apgd_t, targets: 2}\ndata: {folder: d}")
     same = message(write("same.yaml", "base: base.yaml\nattack: {kind: pgd, targets: 2}"))
     assert "unknown key 'attack.targets' with kind=pgd" in same
     assert "same.yaml" in same
-    assert "kind=apgd has it" in same
+    assert "kind=apgd_t or kind=fab" in same
     above = write("above.yaml", "base: base.yaml\nattack: {kind: pgd}")
     assert "command line" in message(above, "attack.targets=2")
 
@@ -235,15 +235,15 @@ def test_data_of_each_kind_keeps_what_it_shares() -> None:
         ("attack.eps_255=8/255", ["attack.eps_255 must be a number, got '8/255'"]),
         ("logging.tags=a", ["logging.tags must be a list, every entry text, got 'a'"]),
         ("trainer.precision=16", ["trainer.precision must be one of 32-true, bf16-mixed, bf16-true, got 16"]),
-        ("attack.kind=pdg", ["attack.kind must be one of none, pgd, apgd; got 'pdg'"]),
-        ("attack.kind=[pgd]", ["attack.kind must be one of none, pgd, apgd; got ['pgd']"]),
+        ("attack.kind=pdg", ["attack.kind must be one of none, pgd, apgd, apgd_t, fab", "; got 'pdg'"]),
+        ("attack.kind=[pgd]", ["attack.kind must be one of none, pgd, apgd, apgd_t, fab", "; got ['pgd']"]),
         ("data.pack.source=x", ["data.pack.source must be one of openmoji, image_folder; got 'x'"]),
-        ("evaluation.attacks.x.steps=3", ["evaluation.attacks.x.kind is not set", "none, pgd, apgd"]),
+        ("evaluation.attacks.x.steps=3", ["evaluation.attacks.x.kind is not set", "none, pgd, apgd, apgd_t"]),
         ("data.folder=???", ["not set: data.folder", "data.folder=VALUE"]),
         ("trainer=3", ["trainer is a section and can't be 3", "trainer.KEY"]),
-        ("attack.eps_255=-1", ["attack.eps_255 must be >= 0, got -1.0"]),
+        ("attack.eps_255=-1", ["attack.eps_255 must be > 0 and <= 255, in 1/255 of the pixel range, got -1.0"]),
         ("attack.eps_255=.inf", ["attack.eps_255 must be finite, got inf"]),
-        ("evaluation.attacks.pgd20.eps_255=-1", ["evaluation.attacks.pgd20.eps_255 must be >= 0"]),
+        ("evaluation.attacks.pgd20.eps_255=-1", ["evaluation.attacks.pgd20.eps_255 must be > 0"]),
         ("optim.lr=.nan", ["optim.lr must be finite, got nan"]),
         ("evaluation.eps_sweep_255=[1, 1]", ["evaluation.eps_sweep_255 has an entry twice"]),
         ("data.near_ood=[train]", ["data.near_ood names 'train' twice"]),

@@ -59,3 +59,11 @@ def test_several_predictions_must_all_be_right() -> None:
     assert metric.compute().item() == pytest.approx(1 / 3)
     metric.update(predictions[:, :0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
     assert metric.total.item() == 3
+
+
+def test_no_answer_is_right_at_no_level() -> None:
+    """Not even at the root, where the last leaf's ancestor is everyone's."""
+    for level in range(3):
+        metric = Accuracy(TREE.ancestors(level))
+        metric.update(torch.tensor([-1, 3, -1]), torch.tensor([3, 3, 0]), torch.ones(3, dtype=torch.bool))
+        assert metric.compute().item() == pytest.approx(1 / 3)

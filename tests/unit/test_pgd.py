@@ -1,13 +1,10 @@
 """PGD: the analytic optimum, an independent formulation, the cost, and what it must leave alone."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.schema import attack as schema
-from lightning_modules.attacks import APGD, PGD, Chain, TargetedAPGD, build, misclassified
+from lightning_modules.attacks import APGD, PGD, AutoAttack, TargetedAPGD, misclassified
 from lightning_modules.attacks.losses import cross_entropy, embedding_l2, margin
 from lightning_modules.attacks.projection import boundary_start, project, uniform_start
 from tests.unit.networks import SHAPE, convolutional, images, linear, seeds
@@ -17,10 +14,10 @@ ATTACKS = {
     "pgd-l2": PGD("l2", 0.5, 0.15, 5),
     "pgd-momentum": PGD("linf", 8 / 255, 2 / 255, 5, momentum=0.9),
     "pgd-restarts": PGD("linf", 8 / 255, 2 / 255, 3, restarts=3),
-    "apgd-linf": APGD("linf", 8 / 255, 8),
-    "apgd-l2": APGD("l2", 0.5, 8, restarts=2),
-    "apgd-t": TargetedAPGD("linf", 8 / 255, 6, targets=2),
-    "chain": Chain((APGD("linf", 4 / 255, 5), TargetedAPGD("linf", 4 / 255, 5, targets=2))),
+    "apgd-linf": AutoAttack((APGD("linf", 8 / 255, 8),)),
+    "apgd-l2": AutoAttack((APGD("l2", 0.5, 8, restarts=2),)),
+    "apgd-t": AutoAttack((TargetedAPGD("linf", 8 / 255, 6, targets=2),)),
+    "auto-attack": AutoAttack((APGD("linf", 4 / 255, 5), TargetedAPGD("linf", 4 / 255, 5, targets=2))),
 }
 RADIUS = {"linf": 8 / 255, "l2": 0.5}
 every_attack = pytest.mark.parametrize("name", ATTACKS)
@@ -93,9 +90,9 @@ def test_fare_momentum_of_signs_is_plain_pgd() -> None:
         (PGD("linf", 0.03, 0.01, 6), None, 6, 6),
         (PGD("linf", 1e-6, 1e-7, 6), misclassified, 7, 6),  # one more, to judge the last iterate
         (PGD("linf", 0.03, 0.01, 6, restarts=3), None, 21, 18),
-        (APGD("linf", 0.03, 6), None, 7, 6),
-        (APGD("linf", 1e-6, 6, restarts=2), misclassified, 14, 12),
-        (TargetedAPGD("linf", 1e-6, 6, targets=3), misclassified, 1 + 3 * 7, 18),
+        (AutoAttack((APGD("linf", 0.03, 6),)), None, 7, 6),
+        (AutoAttack((APGD("linf", 1e-6, 6, restarts=2),)), misclassified, 14, 12),
+        (AutoAttack((TargetedAPGD("linf", 1e-6, 6, targets=3),)), misclassified, 1 + 3 * 7, 18),
     ],
 )
 def test_cost(attack, fallen, forwards: int, backwards: int) -> None:
@@ -115,7 +112,7 @@ def test_cost(attack, fallen, forwards: int, backwards: int) -> None:
 @with_and_without_fallen
 def test_budget_and_range(name: str, fallen) -> None:
     clean, attack = images(6, low=-0.2, high=1.2).clamp(0, 1), ATTACKS[name]
-    norm = getattr(attack, "norm", "linf")
+    norm = "l2" if name.endswith("l2") else "linf"
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         model = convolutional(5).network.to(dtype)
         found = attack(
@@ -192,8 +189,8 @@ def test_more_steps_restarts_or_radius_never_help_the_defender() -> None:
     model, clean = convolutional(10), images(64, low=0.2, high=0.8)
     labels = model(clean).argmax(1)
 
-    def standing(*attacks: PGD) -> int:
-        found = Chain(attacks)(model, clean, labels, cross_entropy, seeds(64), misclassified)
+    def standing(attack: PGD) -> int:
+        found = attack(model, clean, labels, cross_entropy, seeds(64), misclassified)
         return int((~found.fallen).sum())
 
     by_radius = [standing(PGD("linf", eps / 255, eps / 4 / 255, 10)) for eps in (0.25, 2, 4, 8, 64)]
@@ -253,31 +250,3 @@ def test_starts_and_projection(norm: str) -> None:
     outside = project(clean + images(5, seed=1) * 9, clean, eps, norm)
     assert length(outside - clean, norm).max() <= eps + 1e-6
     torch.testing.assert_close(project(outside, clean, eps, norm), outside)
-
-
-def test_a_chain_attacks_only_those_that_stand() -> None:
-    model, clean, sizes = convolutional(5), images(32), []
-    labels = model(clean).argmax(1)
-
-    def spy(inner: PGD) -> Callable:
-        def attack(model_fn, pixels, *rest):
-            sizes.append(len(pixels))
-            return inner(model_fn, pixels, *rest)
-
-        return attack
-
-    chain = Chain(tuple(spy(PGD("linf", eps / 255, eps / 255, 3)) for eps in (1, 4, 64)))
-    worst = chain(model, clean, labels, cross_entropy, seeds(32), misclassified)
-    assert sizes[0] == 32
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[1] < 32
-    assert torch.equal(worst.fallen, model(worst.pixels).argmax(1) != labels)
-    assert worst.fallen.all()
-
-
-def test_build_converts_radii() -> None:
-    assert build(schema.NoAttack()) is None
-    assert build(schema.PGD(eps_255=255, step_255=51, steps=3)) == PGD("linf", 1.0, 0.2, 3)
-    assert build(schema.APGD(eps_255=51, steps=3, targets=0)) == APGD("linf", 0.2, 3)
-    chain = build(schema.APGD(norm="l2", eps_255=51, steps=3, restarts=2, targets=4))
-    assert chain == Chain((APGD("l2", 0.2, 3, 2), TargetedAPGD("l2", 0.2, 3, 2, 4)))

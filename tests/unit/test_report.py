@@ -139,7 +139,8 @@ def test_what_speaks_against_the_figures_is_on_the_page(tmp_path: Path) -> None:
     attacked = {"attack": found_runs.PGD, "attack_name": "pgd20", "checks": {"suspect": ["gradients are zero"]}}
     found_runs.write(tmp_path, [found_runs.row(0.9, **attacked)], pictures=1, size=8)
     text = write_report(tmp_path).read_text()
-    assert "before (suspect: gradients are zero)" in text
+    assert "<strong>suspect</strong>" in text
+    assert "before: PGD-20, L-inf 4/255: gradients are zero." in text
     assert "Signs that an attack was too weak" in text
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import CheckpointError
-from configs.schema.attack import APGD, PGD, Attack, NoAttack
+from configs.schema.attack import APGD, PGD, Attack, AutoAttack, NoAttack
 from configs.schema.model import ModelConfig
 from configs.schema.module import FARE, Objective, OptimConfig, TeCoA
 from lightning_modules.backbones import load_backbone
@@ -33,11 +33,14 @@ def batch() -> Batch:
     }
 
 
-def module(name: str, objective: Objective | None = None, attack: Attack = PLAIN) -> RobustFinetuning:
+def module(
+    name: str, objective: Objective | None = None, attack: Attack = PLAIN, validation: Attack | None = None
+) -> RobustFinetuning:
     """Ready to train, without a trainer."""
     made = RobustFinetuning(
         load_backbone(ModelConfig(name)), objective or TeCoA(), attack, OptimConfig(), total_steps=10,
         class_names=CLASSES, templates=("a {c}", "one {c}"), seed=3, log_every=10**6,
+        validation_attack=validation,
     )  # fmt: skip
     made.setup("fit")
     made.on_fit_start()
@@ -125,13 +128,17 @@ def test_padding_changes_neither_loss_nor_gradient(batch: Batch, tiny_vit: str) 
 
 def test_a_sample_meets_the_same_adversary_in_any_batch(batch: Batch, tiny_vit: str) -> None:
     trained = module(tiny_vit, attack=PGD(steps=1, step_255=1.0))
-    everything = trained._attack(batch["image"], batch["label"], batch["label"], batch["index"], step=5).pixels
+    everything = trained._attack(
+        trained.adversary, batch["image"], batch["label"], batch["label"], batch["index"], step=5
+    ).pixels
     for row in range(6):
         alone = [batch[name][row : row + 1] for name in ("image", "label", "index")]
-        found = trained._attack(alone[0], alone[1], alone[1], alone[2], step=5).pixels[0]
+        found = trained._attack(trained.adversary, alone[0], alone[1], alone[1], alone[2], step=5).pixels[0]
         # Sums over a batch of another size round differently, which can flip the sign of a gradient next to zero.
         assert (found - everything[row]).abs().gt(1e-6).float().mean() < 0.01
-    later = trained._attack(batch["image"], batch["label"], batch["label"], batch["index"], step=6).pixels
+    later = trained._attack(
+        trained.adversary, batch["image"], batch["label"], batch["label"], batch["index"], step=6
+    ).pixels
     assert (later - everything).abs().mean() > 1 / 255
 
 
@@ -162,16 +169,46 @@ def test_checkpoints_hold_the_image_tower_and_refuse_another(tiny_vit: str, tiny
 
 
 def test_bf16_autocast_trains_every_weight_with_an_fp32_perturbation(batch: Batch, tiny_vit: str) -> None:
-    """A forward without gradients must not leave casts in autocast's cache that the training forward would reuse."""
+    """A forward without gradients must not leave casts in autocast's cache that the training forward would reuse. The
+    gradients are those of fp32 at the same pixels; which pixels, rounding decides early on."""
     exact, mixed = (module(tiny_vit, FARE(clean_weight=1.0), PGD(steps=2)) for _ in range(2))
-    exact.training_step(batch, 0).backward()
     with torch.autocast("cpu", torch.bfloat16):
         target = mixed._reference(batch["image"]) if mixed._reference else None
-        pixels = mixed._attack(batch["image"], batch["label"], target, batch["index"], step=0).pixels
+        pixels = mixed._attack(mixed.adversary, batch["image"], batch["label"], target, batch["index"], step=0).pixels
         loss = mixed.training_step(batch, 0)
     loss.backward()
+    outputs = [exact.backbone.embed_image(images) for images in (pixels, batch["image"])]
+    exact.objective.outer(*outputs, outputs[1].detach())[0].backward()
     assert pixels.dtype == torch.float32
     assert (pixels - batch["image"]).abs().max() <= EPS + 1e-6
     assert gradients(mixed).keys() == gradients(exact).keys()
     one, two = (torch.cat([value.flatten() for value in gradients(each).values()]) for each in (exact, mixed))
-    assert F.cosine_similarity(one, two, dim=0) > 0.9
+    assert F.cosine_similarity(one, two, dim=0) > 0.99
+
+
+def test_a_sequence_of_attacks_is_the_inner_loop_of_training(batch: Batch, tiny_vit: str) -> None:
+    """It raises the cross-entropy of whom it can't fell, fells others, and leaves no gradient behind."""
+    sequence = AutoAttack(version="custom", attacks=["apgd-ce", "apgd-t"], eps_255=8.0, steps=4, targets=2)
+    trained = module(tiny_vit, attack=sequence)
+    labels = trained._logits(trained.backbone.embed_image(batch["image"])).argmax(1)
+    found = trained._attack(trained.adversary, batch["image"], labels, labels, batch["index"], step=0)
+    assert torch.equal(found.fallen, trained._correct(trained.backbone.embed_image(found.pixels), labels) == 0)
+    assert (found.pixels - batch["image"]).abs().max() <= EPS + 1e-6
+    assert not gradients(trained)
+    trained.training_step({**batch, "label": labels}, 0).backward()
+    assert gradients(trained)
+
+
+def test_validation_may_meet_another_attack(batch: Batch, tiny_vit: str) -> None:
+    trained = module(tiny_vit, attack=NoAttack(), validation=PGD(eps_255=64.0, step_255=16.0, steps=8, loss="ce"))
+    labels = trained._logits(trained.backbone.embed_image(batch["image"])).argmax(1)
+    fates = [
+        trained._correct(
+            trained.backbone.embed_image(
+                trained._attack(each, batch["image"], labels, labels, batch["index"], step=0).pixels
+            ),
+            labels,
+        ).mean()
+        for each in (trained.adversary, trained.validation_adversary)
+    ]
+    assert fates[1] < fates[0]

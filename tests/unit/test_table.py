@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from configs.errors import UserError
 from experiments.analysis import Row, compare, to_csv
 from experiments.analysis.interval import wilson
-from experiments.analysis.table import TERMINAL, bounds, lines, points, stages_of
+from experiments.analysis.table import FOOT, TERMINAL, bounds, lines, points, stages_of
 
 
 def parsed(found: list[dict]) -> list[Row]:
@@ -54,8 +54,9 @@ def test_a_change_that_rounds_to_nothing_has_no_minus() -> None:
 
 
 def test_sections_come_clean_first_then_attacks_then_open_world() -> None:
-    titles = [line for line in compare(parsed(found_runs.rows())).splitlines()[1:-1] if not line.startswith("  ")]
-    assert titles[:3] == ["clean", "under PGD-20, L-inf 4/255", "under APGD-CE + targeted APGD, L-inf 4/255"]
+    table, _, _ = compare(parsed(found_runs.rows())).partition(f"\n{FOOT}\n")
+    titles = [line for line in table.splitlines()[1:] if not line.startswith("  ")]
+    assert titles[:3] == ["clean", "under PGD-20, L-inf 4/255", "under APGD-CE + APGD-T, L-inf 4/255"]
     assert all(title.startswith("MCM, ") for title in titles[3:])
     assert len(titles) == 3 + len(found_runs.SPLITS)
 
@@ -86,12 +87,44 @@ def test_a_figure_that_one_stage_lacks_shows_a_dash() -> None:
     assert re.search(r"70\.0 \([\d.-]+\)\s+-\s+200$", line)
 
 
-def test_suspect_figures_are_marked_with_stage_and_reason() -> None:
-    checks = {"zero_gradient": 0.7, "suspect": ["gradients are zero"]}
-    attacked = {"attack": found_runs.PGD, "attack_name": "pgd20"}
-    rows = parsed([found_runs.row(0.5, **attacked), found_runs.row(0.9, stage="after", checks=checks, **attacked)])
-    (line,) = [line for line in compare(rows).splitlines() if "leaf" in line]
-    assert line.endswith("after (suspect: gradients are zero)")
+CHECKED = {"zero_gradient": 0.01, "black_box": 0.0, "suspect": []}
+SUSPECT = {"zero_gradient": 0.7, "black_box": 0.2, "suspect": ["gradients are zero", "9 of 64 fall to Square"]}
+
+
+def under(attack: dict, value: float = 0.5, **fields: object) -> dict:
+    return found_runs.row(value, attack=attack, attack_name=attack["kind"], **fields)
+
+
+def test_suspect_figures_are_marked_and_the_reasons_are_told_below() -> None:
+    rows = parsed(
+        [
+            found_runs.row(0.8),
+            under(found_runs.PGD, 0.6, checks=CHECKED),
+            under(found_runs.PGD, 0.9, stage="after", checks=SUSPECT),
+            under(found_runs.PGD, 0.95, stage="after", checks=SUSPECT, level=1, tree="unicode"),
+        ]
+    )
+    text = compare(rows).splitlines()
+    clean, attacked, above = (line for line in text if line.startswith("  accuracy"))
+    assert "suspect" not in clean
+    assert re.search(r" 60\.0 \([\d.-]+\)  +90\.0 \([\d.-]+\) suspect  ", attacked)
+    assert "suspect" in above
+    assert text[-2:] == [
+        "  before, all attacks: no sign of a weak attack by zero gradient, Square against gradients",
+        "  after, all attacks: suspect: gradients are zero; 9 of 64 fall to Square",
+    ]
+
+
+def test_attacks_of_different_outcome_are_told_apart() -> None:
+    rows = parsed([under(found_runs.PGD, checks=SUSPECT), under(found_runs.APGD, checks=CHECKED)])
+    first, second = compare(rows).splitlines()[-2:]
+    assert first.startswith("  before, PGD-20, L-inf 4/255: suspect: ")
+    assert second.startswith("  before, APGD-CE + APGD-T, L-inf 4/255: no sign ")
+    assert compare(parsed([under(found_runs.PGD)])).splitlines()[-1] == "  before, all attacks: not checked"
+
+
+def test_without_attacks_nothing_is_told_of_checks() -> None:
+    assert "Checks" not in compare(parsed([found_runs.row(0.5)]))
 
 
 def test_counts_that_differ_between_stages_are_both_shown() -> None:

@@ -1,0 +1,84 @@
+"""A CLIP model as a classifier, and a memory of what it said to clean images."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_modules.attacks import ModelFn
+from lightning_modules.backbones import Backbone, class_features
+
+MEMORY = 2**31  # bytes of host memory for clean answers
+
+
+class ZeroShot:
+    """Compares images with class texts, which are encoded once.
+
+    Shapes: B images, K classes. All outputs are float32, and so is the computation, whatever precision surrounds it,
+    but for a `quick` model.
+    """
+
+    def __init__(self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> None:
+        self.backbone = backbone
+        self.features = class_features(backbone, class_names, templates).float()
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor of cosines in logits, 0-dim."""
+        return self.backbone.logit_scale.detach().float()
+
+    def cosines(self, pixels: Tensor) -> Tensor:
+        """Cosines (B, K) of images (B, 3, H, W) and class texts."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self._compare(self.backbone.embed_image(pixels))
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        return self.scale * self.cosines(pixels)
+
+    def quick(self, bfloat16: bool, compiled: bool) -> ModelFn:
+        """The same logits at less cost, for an adversary that asks often: an image tower that computes in bfloat16
+        where autocast does, or that torch.compile has taken."""
+        embed_image = torch.compile(self.backbone.embed_image) if compiled else self.backbone.embed_image
+
+        def logits(pixels: Tensor) -> Tensor:
+            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
+                embeddings = embed_image(pixels)
+            with torch.autocast(pixels.device.type, enabled=False):
+                return self.scale * self._compare(embeddings)
+
+        return logits
+
+    @torch.no_grad()
+    def predict(self, pixels: Tensor) -> Tensor:
+        """Classes, see `best`."""
+        return best(self.cosines(pixels))
+
+    def _compare(self, embeddings: Tensor) -> Tensor:
+        return F.normalize(embeddings.float(), dim=-1) @ self.features.T
+
+
+def best(outputs: Tensor) -> Tensor:
+    """The class of the largest output, int64 (B,) of (B, K); -1 where an output is not a number."""
+    return outputs.argmax(dim=1).masked_fill(outputs.isnan().any(dim=1), -1)
+
+
+class CleanCosines:
+    """Cosines of clean images, computed once for all probes of a split, as far as `limit` bytes of the host reach."""
+
+    def __init__(self, classifier: ZeroShot, limit: int = MEMORY) -> None:
+        self.classifier = classifier
+        self.limit = limit
+        self._rows: dict[tuple[str, int], Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, split: str, index: Tensor, pixels: Tensor) -> Tensor:
+        """Cosines (B, K) of the images (B, 3, H, W) at positions `index` (B,) of a split."""
+        keys = [(split, number) for number in index.tolist()]
+        if all(key in self._rows for key in keys):
+            return torch.stack([self._rows[key] for key in keys]).to(pixels.device)
+        cosines = self.classifier.cosines(pixels)
+        if (len(self._rows) + len(keys)) * cosines[0].nbytes <= self.limit:
+            self._rows |= dict(zip(keys, cosines.cpu(), strict=True))
+        return cosines
