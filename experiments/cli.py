@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from configs.errors import ConfigError, UserError, did_you_mean
 
-BENCHES = ("train-step", "data", "startup")
+BENCHES = ("train-step", "data", "startup", "attacks")
 OVERRIDES = "key=value settings go after the experiment; the last one wins. See all keys with 'show EXPERIMENT'."
 
 

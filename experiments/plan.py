@@ -8,14 +8,17 @@ import torch
 from configs.compose import Composed
 from configs.errors import CheckpointError
 from configs.schema import ExperimentConfig
-from configs.schema.attack import APGD, PGD, Attack
+from configs.schema.attack import Attack
+from configs.schema.evaluation import EvaluationConfig
 from configs.schema.model import ModelConfig
 from configs.schema.module import RobustFinetuning
 from datamodules import build_datamodule
 from experiments.runs import Run
-from lightning_modules import objectives
+from lightning_modules import attacks, objectives
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.freezing import freeze_text
+
+MANY_CLASSES = 10**6  # more than an attack aims at
 
 
 def describe(composed: Composed) -> str:
@@ -29,6 +32,7 @@ def describe(composed: Composed) -> str:
         **{f"data: {name}": value for name, value in _data(config).items()},
         **_parameters(config),
         **_cost(config),
+        **_measurement(config.evaluation),
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
@@ -54,13 +58,26 @@ def passes(config: ExperimentConfig) -> tuple[int, int]:
     return forwards + branches + objective.needs_reference, backwards + branches
 
 
-def _attack_passes(attack: Attack) -> tuple[int, int]:
-    if isinstance(attack, PGD):
+def _attack_passes(config: Attack) -> tuple[int, int]:
+    """Of a sample that no attack fells; those of torchattacks are its own affair, and count as none."""
+    attack = attacks.build(config)
+    if isinstance(attack, attacks.PGD):
         judged = attack.restarts if attack.restarts > 1 else 0
         return attack.restarts * attack.steps + judged, attack.restarts * attack.steps
-    if isinstance(attack, APGD):
-        return attack.restarts * (attack.steps + 1), attack.restarts * attack.steps
-    return 0, 0
+    if not isinstance(attack, attacks.AutoAttack):
+        return 0, 0
+    counts = [(method.trials(MANY_CLASSES) * method.queries, method.needs_gradient) for method in attack.methods]
+    forwards = sum(queries for queries, _ in counts)
+    return forwards, sum(queries * sum(asked) // len(asked) for queries, asked in counts)
+
+
+def _measurement(config: EvaluationConfig) -> dict[str, str]:
+    """An attacked sample costs less where it falls early."""
+    told = {}
+    for name, attack in config.attacks.items():
+        forwards, backwards = _attack_passes(attack)
+        told[f"measured under {name}"] = f"at most {forwards:,} forward, {backwards:,} backward, of a sample"
+    return told
 
 
 def _data(config: ExperimentConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from configs.errors import UserError
-from experiments.analysis import figure, names, page, pictures, plots
+from experiments.analysis import curves, figure, names, page, pictures, plots
 from experiments.analysis.doubts import doubts, examined
 from experiments.analysis.headline import cost, headline, open_world
 from experiments.analysis.loading import (
@@ -121,7 +121,8 @@ def _accuracy(found: Found) -> list[str]:
         for line in lines(found.rows, found.stages)
         if line.first.metric == "accuracy" and line.first.level == 0
     )
-    swept = sorted({f"{row.n:,}" for row in found.rows if row.attack_name == SWEEP})
+    attacked = sorted({row.n for row in found.rows if row.attack and row.metric == "accuracy" and row.level == 0})
+    samples = f"n = {' / '.join(f'{n:,}' for n in attacked)} a point."
     return [
         _drawn(
             plots.accuracy_bars(found.rows),
@@ -129,12 +130,18 @@ def _accuracy(found: Found) -> list[str]:
             f"Leaf accuracy with 95 % intervals. Compare what an attack leaves with what clean pictures get. {counts}.",
         ),
         _drawn(
-            plots.accuracy_by_radius(found.rows),
-            "Leaf accuracy against the radius of the attack, by stage",
-            "Leaf accuracy by attack radius, with 95 % intervals. Curves should fall all the way to 0 as the radius "
-            "grows; one that levels off far above tells of a weak attack, not of a robust model. Hollow marks: the "
-            "table's attacks, which should not lie above the curve of their stage. "
-            f"n = {' / '.join(swept)} a point.",
+            curves.accuracy_by_radius(found.rows),
+            "Leaf accuracy against the radius of the attack, by attack and stage",
+            "Leaf accuracy by attack radius, with 95 % intervals; at 0 clean accuracy. Curves should fall all the way "
+            "to 0 as the radius grows; one that levels off far above tells of a weak attack, not of a robust model. "
+            "Marks without a line: attacks run within one radius. A stronger attack should not lie above a weaker "
+            f"one's curve of its stage. {samples}",
+        ),
+        _drawn(
+            curves.accuracy_by_steps(found.rows),
+            "Leaf accuracy against the number of steps of the attack, by attack and stage",
+            "Leaf accuracy by number of steps, with 95 % intervals. Curves should level off; one that still falls at "
+            f"its end tells that the attack had too few steps. {samples}",
         ),
         _drawn(
             plots.accuracy_by_level(found.rows),

@@ -52,17 +52,19 @@ def level(tree: str | None, number: int | None) -> str:
 
 
 def radius(attack: Mapping[str, Any]) -> str:
-    """`L-inf 4/255`."""
-    norm = str(attack.get("norm", ""))
-    return f"{NORMS.get(norm, norm)} {float(attack.get('eps_255', 0)):g}/255".strip()
+    """`L-inf 4/255`, `L2 0.5`: as the field writes the radii of each norm."""
+    norm, eps_255 = str(attack.get("norm", "")), float(attack.get("eps_255", 0))
+    size = f"{eps_255 / 255:.4g}" if norm in ("l2", "l1") else f"{eps_255:g}/255"
+    return f"{NORMS.get(norm, norm)} {size}".strip()
 
 
 def attack(setting: Mapping[str, Any] | None) -> str:
     """`PGD-20, L-inf 4/255`; `clean` for None. Step size, loss and the rest are left to the full setting."""
-    return "clean" if setting is None else f"{_method(setting)}, {radius(setting)}"
+    return "clean" if setting is None else f"{method(setting)}, {radius(setting)}"
 
 
-def _method(setting: Mapping[str, Any]) -> str:
+def method(setting: Mapping[str, Any]) -> str:
+    """`PGD-20`, or `PGD` where the setting leaves the number of steps open."""
     match setting.get("kind", "attack"):
         case "auto_attack":
             members = (MEMBERS.get(member, member.upper()) for member in setting.get("attacks") or ())
@@ -75,6 +77,6 @@ def _method(setting: Mapping[str, Any]) -> str:
         case "torchattacks":
             return f"{setting.get('name')} of torchattacks"
         case "pgd":
-            return f"PGD-{setting.get('steps')}"
+            return f"PGD-{setting['steps']}" if "steps" in setting else "PGD"
         case kind:
             return MEMBERS.get(str(kind), str(kind).upper())

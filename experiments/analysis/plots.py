@@ -13,6 +13,7 @@ from experiments.analysis.table import Line, interval, lines, stages_of, value
 
 IN_DISTRIBUTION = ("test", "val")
 BINS = 50
+BARS = 6  # groups of bars side by side, whose names have room
 SMOOTH_FROM = 60  # points from which on a training curve gets a running mean
 
 
@@ -23,18 +24,24 @@ def accuracy_bars(rows: Sequence[Row]) -> Figure | None:
     leaves = [line for line in lines(rows, stages) if line.first.metric == "accuracy" and line.first.level == 0]
     if not leaves:
         return None
-    drawing, (axes,) = figure.new(3.6)
+    rowed = [leaves[first : first + BARS] for first in range(0, len(leaves), BARS)]
+    drawing, panels = figure.new(3.6 * len(rowed), rows=len(rowed))
+    for axes, shown in zip(panels, rowed, strict=True):
+        _bar_row(axes, shown, stages, places=min(max(len(leaves), 3), BARS))
+    panels[0].legend(loc="upper right", ncols=len(stages))
+    return drawing
+
+
+def _bar_row(axes: Axes, leaves: Sequence[Line], stages: Sequence[str], places: int) -> None:
     width = 0.8 / len(stages)
     for number, stage in enumerate(stages):
         shown = [(place, line.rows[stage]) for place, line in enumerate(leaves) if stage in line.rows]
-        places = [place + (number - (len(stages) - 1) / 2) * width for place, _ in shown]
-        _bars(axes, places, [row for _, row in shown], width, stage, figure.STAGES[number % len(figure.STAGES)])
-    axes.set_xticks(range(len(leaves)), [_two_lines(line) for line in leaves])
-    axes.set_xlim(-0.6, max(len(leaves), 3) - 0.4)
+        centres = [place + (number - (len(stages) - 1) / 2) * width for place, _ in shown]
+        _bars(axes, centres, [row for _, row in shown], width, stage, figure.STAGES[number % len(figure.STAGES)])
+    axes.set_xticks(range(len(leaves)), [_in_lines(line) for line in leaves])
+    axes.set_xlim(-0.6, places - 0.4)
     figure.percent_axis(axes, "accuracy, %")
     axes.set_ylim(0, 112)
-    axes.legend(loc="upper right", ncols=len(stages))
-    return drawing
 
 
 def _bars(axes: Axes, places: Sequence[float], rows: Sequence[Row], width: float, stage: str, colour: str) -> None:
@@ -49,39 +56,8 @@ def _bars(axes: Axes, places: Sequence[float], rows: Sequence[Row], width: float
         axes.annotate(value(row), (place, height + up), (0, 3), textcoords="offset points", ha="center", fontsize=10)
 
 
-def _two_lines(line: Line) -> str:
-    return line.section.removeprefix("under ").replace(", ", "\n", 1)
-
-
-@figure.styled
-def accuracy_by_radius(rows: Sequence[Row]) -> Figure | None:
-    """The sweep: leaf accuracy against the radius of the attack, a curve a stage; the named attacks as diamonds."""
-    stages = stages_of(rows)
-    leaves = where(rows, metric="accuracy", level=0)
-    if not where(leaves, attack_name=SWEEP):
-        return None
-    drawing, (axes,) = figure.new(4.4)
-    norms = {row.attack.get("norm") for row in where(leaves, attack_name=SWEEP) if row.attack}
-    for stage, colour in zip(stages, figure.STAGES, strict=False):
-        curve = sorted(where(leaves, attack_name=SWEEP, stage=stage), key=lambda row: row.eps_255)
-        bounds = [interval(row) or (row.value, row.value) for row in curve]
-        radii = [row.eps_255 for row in curve]
-        axes.fill_between(
-            radii, [100 * low for low, _ in bounds], [100 * high for _, high in bounds], color=colour, alpha=0.18
-        )
-        axes.plot(radii, [100 * row.value for row in curve], "-o", color=colour, label=stage, linewidth=2, markersize=5)
-        named = [
-            r
-            for r in where(leaves, stage=stage)
-            if r.attack and r.attack_name != SWEEP and r.attack.get("norm") in norms
-        ]
-        for row, marker in zip(named, "DsP^v", strict=False):
-            label = f"{stage}: {names.attack(row.attack)}"
-            axes.plot(row.eps_255, 100 * row.value, marker, mfc="none", mec=colour, mew=1.6, ms=9, label=label)
-    axes.set_xlabel(f"radius of the attack, {'/'.join(names.NORMS.get(str(norm), str(norm)) for norm in norms)}, 1/255")
-    figure.percent_axis(axes, "accuracy, %")
-    drawing.legend(loc="outside lower center", ncols=len(stages), fontsize=10)
-    return drawing
+def _in_lines(line: Line) -> str:
+    return line.section.removeprefix("under ").replace(", ", "\n")
 
 
 @figure.styled

@@ -81,7 +81,7 @@ class Row:
         """What was asked, whatever the stage: rows that answer the same question can be compared."""
         return (
             self.metric, self.dataset, self.split, self.level, self.tree,
-            self.attack_name, self.eps_255, self.score, self.seed,
+            self.attack_name, self.attack and self.attack.get("norm"), self.eps_255, self.score, self.seed,
         )  # fmt: skip
 
 

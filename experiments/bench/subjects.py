@@ -18,7 +18,9 @@ from experiments.plan import untrained
 from lightning_modules.attacks import LOSSES, PGD, misclassified, noise
 from lightning_modules.backbones import Backbone, class_features, freeze, load_backbone
 
-EPS_255 = 8.0  # the field's usual radius, for networks that no one defended
+EPS_255 = 8.0  # the field's usual radius; nearly every sample of the undefended mini CLIP falls
+FAR_255 = 16.0  # the same for networks of few classes and easy pictures, where at 8 some samples stand
+SAMPLES, BATCHES = 48, 4
 CLASSES = 10  # of the networks that are trained here from scratch
 STRENGTH = (0.0, 0.3)  # of their renderings: easy ones, so that seconds of training are enough
 TEMPLATES = ("a drawing of a {c}.",)
@@ -91,17 +93,17 @@ def subjects(device: torch.device) -> Iterator[tuple[Subject, Subject]]:
     """Pairs of an undefended network and the same one hardened: the mini CLIP, a small ViT; on a GPU also ViT-B/32."""
     everything = concepts("id")
     few = everything[:: len(everything) // CLASSES][:CLASSES]
-    mini = Classifier(load_backbone(ModelConfig("mini")), [concept.name for concept in everything])
+    mini = Classifier(load_backbone(ModelConfig("mini")), [concept.name for concept in everything]).eval()
     train, test = pictures(everything, 5, TRAINING), pictures(everything, 1, TEST)
-    yield _pair("mini CLIP", mini.to(device), train, test, Fit(30, 1e-3, EPS_255), samples=48, slots=16)
+    yield _pair("mini CLIP", mini.to(device), train, test, Fit(30, 1e-3, EPS_255), EPS_255)
     train, test = pictures(few, 60, TRAINING, STRENGTH), pictures(few, 16, TEST, STRENGTH)
     small = _fitted(_small_vit().to(device), train, Fit(200, 2e-3))
-    yield _pair("small ViT", small, train, test, Fit(100, 1e-3, 4.0), samples=48, slots=16)
+    yield _pair("small ViT", small, train, test, Fit(100, 1e-3, 4.0), FAR_255)
     if device.type == "cuda":
-        base: nn.Module = Classifier(untrained("ViT-B-32"), [concept.name for concept in few]).to(device)
+        base: nn.Module = Classifier(untrained("ViT-B-32"), [concept.name for concept in few]).eval().to(device)
         train, test = (_enlarged(part, 224) for part in (train, pictures(few, 60, TEST, STRENGTH)))
         base = _fitted(base, train, Fit(300, 1e-4))
-        yield _pair("ViT-B/32", base, train, test, Fit(100, 5e-5, 4.0), samples=256, slots=64)
+        yield _pair("ViT-B/32", base, train, test, Fit(100, 5e-5, 4.0), FAR_255, samples=256)
 
 
 def pictures(
@@ -129,14 +131,20 @@ def half_radius_255(module: nn.Module, right: Pictures) -> float:
 
 
 def _pair(
-    name: str, module: nn.Module, train: Pictures, test: Pictures, hardening: Fit, samples: int, slots: int
+    name: str,
+    module: nn.Module,
+    train: Pictures,
+    test: Pictures,
+    hardening: Fit,
+    eps_255: float,
+    samples: int = SAMPLES,
 ) -> tuple[Subject, Subject]:
     hardened = _fitted(copy.deepcopy(module), train, hardening)
     plain, half = _right(module, test, samples), _right(hardened, test, samples)
     radius = half_radius_255(freeze(copy.deepcopy(hardened)), half)
     return (
-        Subject(name, module, *plain, _seeds(plain), EPS_255, slots),
-        Subject(f"half-robust {name}", hardened, *half, _seeds(half), radius, slots),
+        Subject(name, module, *plain, _seeds(plain), eps_255, samples // BATCHES),
+        Subject(f"half-robust {name}", hardened, *half, _seeds(half), radius, samples // BATCHES),
     )
 
 

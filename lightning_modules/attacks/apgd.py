@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from configs.errors import ConfigError
 from lightning_modules.attacks import noise
 from lightning_modules.attacks.ascent import Ascent, Schedule
 from lightning_modules.attacks.attack import LossFn
@@ -91,6 +92,14 @@ class TargetedAPGD(APGD):
 
 
 def ranked_class(outputs: Tensor, rank: Tensor) -> Tensor:
-    """The class at a rank, int64 (B,), of outputs (B, K); rank 0 is the best."""
+    """The class at a rank, int64 (B,), of outputs (B, K); rank 0 is the best.
+
+    Raises:
+        ConfigError: there is one class only, so none to aim at.
+    """
+    if outputs.shape[1] < 2:
+        raise ConfigError(
+            "a targeted attack aims at a class beside the label, but the model has 1; it needs at least 2"
+        )
     order = outputs.argsort(dim=1, descending=True)
     return order.gather(1, rank[:, None]).squeeze(1)

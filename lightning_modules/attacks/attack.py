@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from configs.errors import ConfigError
 
 ModelFn = Callable[[Tensor], Tensor]
 """Pixels float32 (B, C, H, W) in [0, 1] -> outputs (B, K), logits or embeddings, of any float type. It must be in
-evaluation mode where the model's layers depend on the batch."""
+evaluation mode where the model's layers depend on the batch, see `check_mode`."""
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """(outputs (B, K), target (B, ...)) -> float32 (B,), one value per sample, which the adversary raises."""
@@ -50,6 +54,9 @@ class Attack(Protocol):
         seeds: int64 (B,), see `noise.derive`.
         fallen: see `FallenFn`. With it the attack may stop working on a sample once it has fallen, which is what robust
             accuracy needs; without it every sample gets the whole budget, which is what training needs.
+
+    Raises:
+        ConfigError: the model is in training mode, see `check_mode`; a targeted attack has no class to aim at.
     """
 
     def __call__(
@@ -61,6 +68,29 @@ class Attack(Protocol):
         seeds: Tensor,
         fallen: FallenFn | None = None,
     ) -> Adversarial: ...
+
+
+def check_mode(model_fn: ModelFn) -> None:
+    """Looks at the layers of a module, or of the module whose method it is; into other functions nobody can look.
+
+    A module may be in training mode as long as no layer's answer follows from that.
+
+    Raises:
+        ConfigError: batch normalisation or dropout is in training mode.
+    """
+    model = getattr(model_fn, "__self__", model_fn)
+    for name, layer in model.named_modules() if isinstance(model, nn.Module) else ():
+        if layer.training and _depends_on_mode(layer):
+            raise ConfigError(
+                f"the model's layer '{name}' ({type(layer).__name__}) is in training mode, so that its answers depend "
+                "on the batch or on chance; call model.eval() before the attack"
+            )
+
+
+def _depends_on_mode(layer: nn.Module) -> bool:
+    drops = isinstance(layer, _DropoutNd) and layer.p > 0
+    forgets = isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0
+    return drops or forgets or isinstance(layer, _BatchNorm)
 
 
 def misclassified(logits: Tensor, labels: Tensor) -> Tensor:

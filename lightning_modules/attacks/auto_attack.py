@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks import noise
-from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, ask
+from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, ask, check_mode
 from lightning_modules.attacks.engine import Engine, Outcome
 from lightning_modules.attacks.expectation import Expectation
 from lightning_modules.attacks.method import Method
@@ -40,10 +40,10 @@ class AutoAttack:
         fallen: FallenFn | None = None,
     ) -> Adversarial:
         clean = pixels.detach().float()
+        stream = self.stream(model_fn, loss_fn, fallen, slots=max(len(clean), 1))
         row = torch.arange(len(clean), device=clean.device)
         outputs = model_fn(clean) if any(method.targeted for method in self.methods) else clean.new_zeros(len(clean), 1)
         samples = Samples(row, clean, target, outputs, seeds, torch.zeros_like(row))
-        stream = self.stream(model_fn, loss_fn, fallen, slots=max(len(clean), 1))
         found = [*stream.push(samples), *stream.finish()]
         if not found:
             return Adversarial(clean, clean.new_zeros(0), row.bool())
@@ -59,7 +59,14 @@ class AutoAttack:
         slots: int,
         confirm_fn: ModelFn | None = None,
     ) -> "Stream":
-        """The methods over samples that arrive bit by bit; see `Engine` for the arguments."""
+        """The methods over samples that arrive bit by bit; see `Engine` for the arguments.
+
+        Raises:
+            ConfigError: see `check_mode`.
+        """
+        for each in (model_fn, confirm_fn):
+            if each is not None:
+                check_mode(each)
         methods = self.methods if fallen_fn is not None else self.methods[:1]
         ask_fn = ask if self.draws == 1 else Expectation(self.draws)
         confirm_fn = confirm_fn or (model_fn if self.draws > 1 else None)

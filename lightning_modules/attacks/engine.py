@@ -106,13 +106,12 @@ class Engine(Generic[W]):
             self._enter(self._take(free))
 
     def _take(self, most: int) -> Samples:
-        """The next samples, as many as wait together."""
+        """The next samples, as many as wait together; a copy: `put` writes into walks that began as its tensors."""
         samples = self.waiting.popleft()
+        places = torch.arange(len(samples), device=samples.row.device)
         if len(samples) > most:
-            places = torch.arange(len(samples), device=samples.row.device)
             self.waiting.appendleft(samples.select(places[most:]))
-            samples = samples.select(places[:most])
-        return samples
+        return samples.select(places[:most])
 
     def _enter(self, samples: Samples) -> None:
         walks, watch = self.method.begin(samples), self._note(samples)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks import noise
-from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, input_gradient
+from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, check_mode, input_gradient
 from lightning_modules.attacks.projection import Norm, direction, project, uniform_start
 from lightning_modules.attacks.trials import Trial, best_of
 
@@ -42,6 +42,7 @@ class PGD:
         seeds: Tensor,
         fallen: FallenFn | None = None,
     ) -> Adversarial:
+        check_mode(model_fn)
         clean = pixels.detach().float()
 
         def run(rows: Tensor, restart: int) -> Trial:

@@ -234,3 +234,10 @@ def test_the_open_world_cost_is_told_only_where_it_was_measured() -> None:
     better = parsed(auroc(0.8, "before"), auroc(0.83, "after"))
     assert cost(better).startswith("On no split")
     assert open_world(better) == ["MCM, near-OOD: AUROC rises from 80.0 % to 83.0 %."]
+
+
+def test_the_same_name_and_radius_in_two_norms_are_two_measurements(tmp_path: Path) -> None:
+    both = [
+        found_runs.row(0.3, attack={**found_runs.PGD, "norm": norm}, attack_name="pgd20@4") for norm in ("linf", "l2")
+    ]
+    assert len(load_rows(save(tmp_path, *both))) == 2

@@ -65,7 +65,7 @@ def page(run: Path) -> str:
 def test_all_sections_and_pictures_are_there(page: str) -> None:
     reader = Reader(page)
     assert reader.text["h2"] == [*SECTIONS, "Configuration", "Provenance"]
-    assert reader.tags.count("figure") == 7
+    assert reader.tags.count("figure") == 8
 
 
 def test_the_page_needs_nothing_but_itself(page: str) -> None:
