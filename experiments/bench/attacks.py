@@ -28,7 +28,7 @@ STANDARD = Budget(steps=100, targets=9, queries=5000)  # where all samples fall 
 SHORT = Budget(steps=20, targets=3, queries=200)  # where half of them stand
 TINY = Budget(steps=4, targets=2, queries=20)  # memory does not grow with the budget
 PGD = schema.PGD(steps=20)
-ROUNDS = 2  # of AutoAttack on half-robust networks
+ROUNDS = 3  # of AutoAttack on half-robust networks
 PGD_ROUNDS, PGD_BATCH = 5, 16
 IMAGE_BATCHES = 10
 

@@ -48,12 +48,10 @@ def settings(eps_255: float, budget: Budget) -> dict[str, schema.Attack]:
 def engine(subject: Subject, setting: schema.Attack, model_fn: ModelFn, confirm_fn: ModelFn | None = None) -> Ran:
     """This project's engine, fed batch by batch as an evaluation feeds it."""
     stream = _built(setting).stream(model_fn, CROSS_ENTROPY, misclassified, subject.slots, confirm_fn)
-    found: list[Outcome] = []
+    fallen = torch.zeros(len(subject.labels), dtype=torch.bool, device=subject.device)
     for part in batches(subject, model_fn):
-        found += stream.push(part)
-    outcome = Outcome.join(found + stream.finish())
-    fallen = torch.zeros(len(subject.labels), dtype=torch.bool, device=subject.labels.device)
-    fallen[outcome.row] = outcome.fallen
+        _note(fallen, stream.push(part))
+    _note(fallen, stream.finish())
     return Ran(fallen, stream.queries)
 
 
@@ -98,6 +96,11 @@ def batches(subject: Subject, model_fn: ModelFn) -> Iterator[Samples]:
         with torch.no_grad():
             outputs = model_fn(pixels)
         yield Samples(row, pixels, labels, outputs, seeds, torch.zeros_like(row))
+
+
+def _note(fallen: Tensor, outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        fallen[outcome.row] = outcome.fallen
 
 
 def _built(setting: schema.Attack) -> AutoAttack:

@@ -106,35 +106,33 @@ class Stream:
 
     def flow(self, samples: Samples | None = None) -> Iterator[Outcome]:
         """`push`, or `finish` without samples; yields each outcome as soon as it is known."""
-        if samples is None:
-            for stage, engine in enumerate(self.engines):
-                yield from self._pass_on(stage, engine.flow())
-            return
-        if len(self.engines) > 1:
+        if samples is not None and len(self.engines) > 1:
             self._entered |= dict(zip(samples.row.tolist(), _singles(samples), strict=True))
-        yield from self._pass_on(0, self.engines[0].flow(self._own(samples, 0)))
+        for stage, engine in enumerate(self.engines):
+            new = self._own(samples, 0) if samples is not None and stage == 0 else None
+            for outcome in engine.flow(new, finish=samples is None):
+                yield from self._sort_out(stage, outcome)
 
     def _own(self, samples: Samples, stage: int) -> Samples:
         return replace(samples, seeds=noise.derive(samples.seeds, stage))
 
-    def _pass_on(self, stage: int, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """Outcomes of a stage: the fallen leave, and so does everyone after the last; the others go on."""
-        for outcome in outcomes:
-            if stage + 1 == len(self.engines):
-                yield self._settled(outcome)
-                continue
-            if bool(outcome.fallen.any()):
-                yield self._settled(outcome.select(outcome.fallen))
-            standing = outcome.select(~outcome.fallen)
-            if len(standing):
-                yield from self._go_on(stage, standing)
+    def _sort_out(self, stage: int, outcome: Outcome) -> Iterator[Outcome]:
+        """Of a stage's outcome: the fallen leave, and so does everyone after the last; the others wait for the next."""
+        if stage + 1 == len(self.engines):
+            yield self._settled(outcome)
+            return
+        if bool(outcome.fallen.any()):
+            yield self._settled(outcome.select(outcome.fallen))
+        standing = outcome.select(~outcome.fallen)
+        if len(standing):
+            self._go_on(stage, standing)
 
-    def _go_on(self, stage: int, standing: Outcome) -> Iterator[Outcome]:
+    def _go_on(self, stage: int, standing: Outcome) -> None:
         numbers = standing.row.tolist()
         if stage == 0:
             self._first |= dict(zip(numbers, _singles(standing), strict=True))
         samples = Samples.join([self._entered[number] for number in numbers])
-        yield from self._pass_on(stage + 1, self.engines[stage + 1].flow(self._own(samples, stage + 1)))
+        self.engines[stage + 1].waiting.append(self._own(samples, stage + 1))
 
     def _settled(self, outcome: Outcome) -> Outcome:
         """The outcome with the first stage's share of zero gradients, and its pixels where no stage succeeded."""

@@ -79,18 +79,18 @@ class Engine(Generic[W]):
 
     def push(self, samples: Samples) -> list[Outcome]:
         """Takes samples in; returns those that left meanwhile, in the order of leaving."""
-        return list(self.flow(samples))
+        return list(self.flow(samples, finish=False))
 
     def finish(self) -> list[Outcome]:
         """Works until no sample is left."""
         return list(self.flow())
 
     @torch.no_grad()
-    def flow(self, samples: Samples | None = None) -> Iterator[Outcome]:
-        """`push`, or `finish` without samples; yields each outcome as soon as it is known."""
+    def flow(self, samples: Samples | None = None, finish: bool = True) -> Iterator[Outcome]:
+        """`push` and `finish`, yielding each outcome as soon as it is known."""
         if samples is not None and len(samples):
             self.waiting.append(samples)
-        least = 1 if samples is None else self.slots
+        least = 1 if finish else self.slots
         while len(self._ages) + sum(map(len, self.waiting)) >= least:
             self._fill()
             assert self._walks is not None
@@ -200,7 +200,7 @@ class Engine(Generic[W]):
         pixels, losses = self.method.best(done)
         trials = self.method.trials(noted.outputs.shape[1])
         again = noted.trial + 1 < trials
-        if trials > 1:
+        if trials > 1 and self.stage == 0:  # of later ones, nobody asks for what a survivor looked like
             pixels, zero_gradient = self._stronger(noted, pixels, losses, again)
         else:
             zero_gradient = noted.zero_gradient
