@@ -1,6 +1,6 @@
 """Attacks in a row, as AutoAttack has it: each works on the samples that the ones before left standing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
