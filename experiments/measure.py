@@ -151,7 +151,10 @@ def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Pro
             for group, splits in data.ood_splits.items()
             for split in splits
         ]
-    planned += [Probe(name, split, attacked, _radius(name, attack)) for name, attack in config.attacks.items()]
+    planned += [
+        Probe(name, split, attacked, _radius(name, attack), patient=config.all_levels)
+        for name, attack in config.attacks.items()
+    ]
     return planned + [Probe("sweep", split, attacked, _sweep(eps)) for eps in config.eps_sweep_255]
 
 

@@ -132,7 +132,13 @@ class Campaign(ABC):
 
 class FullBudget(Campaign):
     """Spends the whole budget on each image, also where the clean leaf is wrong already, since a wrong leaf may have
-    the right ancestor; then an attack of several restarts goes on with the images whose leaf stands."""
+    the right ancestor; then an attack of several restarts or methods goes on with the images whose leaf stands."""
+
+    @property
+    def _goes_on(self) -> bool:
+        return isinstance(self.attack, AutoAttack) or (
+            isinstance(self.attack, attacks.PGD) and self.attack.restarts > 1
+        )
 
     def _attack(self, samples: Fresh) -> None:
         seeds = self._seeds(samples.index)
@@ -140,7 +146,7 @@ class FullBudget(Campaign):
         pixels, first = found.pixels, self.model.predict(found.pixels)
         last = first
         standing = ((samples.clean == samples.label) & (first == samples.label)).nonzero().squeeze(1)
-        if len(standing) and isinstance(self.attack, attacks.PGD) and self.attack.restarts > 1:
+        if len(standing) and self._goes_on:
             left = samples.select(standing)
             again = self.attack(self.model.logits, left.pixels, left.label, self.loss, seeds[standing], misclassified)
             pixels = pixels.index_copy(0, standing, again.pixels)

@@ -188,7 +188,14 @@ class Evaluation(LightningModule):
         if self.keeping.folder is None:
             return None
         assert probe.attack is not None
-        settings = [asdict(probe.attack), probe.split, self.terms.fast, self.terms.seed, self.keeping.reuse]
+        settings = [
+            asdict(probe.attack),
+            probe.split,
+            probe.scheduled,
+            self.terms.fast,
+            self.terms.seed,
+            self.keeping.reuse,
+        ]
         digest = hashlib.sha256(json.dumps([*settings, self._saves(probe)], sort_keys=True).encode()).hexdigest()
         return self.keeping.folder / f"{probe.name}-{digest[:8]}"
 

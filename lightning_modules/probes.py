@@ -27,6 +27,7 @@ class Probe:
     name    of the attack, or `clean`, or `sweep` for a point of the accuracy-by-eps curve.
     attack  None leaves the pixels alone.
     group   of an OOD split: `near` or `far`; None for in-distribution images.
+    patient whether an attack spends its whole budget on each image, for the sake of the classes above the leaves.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Probe:
     samples: int
     attack: Attack | None = None
     group: str | None = None
+    patient: bool = False
 
     @property
     def scored(self) -> bool:
@@ -43,7 +45,7 @@ class Probe:
     @property
     def scheduled(self) -> bool:
         """Whether samples leave as soon as their leaf falls, so that there is no figure for the classes above."""
-        return not (self.attack is None or isinstance(self.attack, (PGD, TorchAttack)))
+        return not (self.attack is None or self.patient or isinstance(self.attack, (PGD, TorchAttack)))
 
     @property
     def stages(self) -> tuple[str, ...]:

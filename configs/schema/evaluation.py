@@ -17,6 +17,8 @@ class EvaluationConfig:
     samples             labelled samples, evenly spread over the split; null = all.
     attacked_samples    how many of them the attacks see; null = all.
     attacks             name -> setting, or the name of a file below configs/attack; in the order in which they run.
+    all_levels          whether every attack first spends its whole budget on each image, and so has figures for the
+                        superclasses; otherwise a scheduled attack leaves an image whose leaf falls, which is faster.
     slots               images in a batch of the attacked model; a sample that falls makes room for the next.
     precision           of the attacks' forward passes. Under bf16 a success counts once fp32 confirms it.
     compile             whether torch.compile takes the model that is attacked.
@@ -38,6 +40,7 @@ class EvaluationConfig:
     samples: int | None = None
     attacked_samples: int | None = None
     attacks: dict[str, Attack] = field(default_factory=dict)
+    all_levels: bool = False
     slots: int = 128
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False

@@ -146,6 +146,17 @@ def test_robust_accuracy_grows_towards_the_root(rows: list[Row]) -> None:
         assert by_level[-1] == 1.0  # one root
 
 
+def test_with_the_whole_budget_the_leaf_falls_no_less_and_every_level_is_told(again: Measure, rows: list[Row]) -> None:
+    """What falls on the way falls at the strongest point or in the run that follows: never less than scheduled."""
+    patient = again(all_levels=True, eps_sweep_255=[], pictures=0)
+    for name in ("apgd", "listed"):
+        told = [find(patient, metric="accuracy", attack_name=name, level=level)["value"] for level in range(3)]
+        assert told == sorted(told)
+        assert told[0] <= find(rows, attack_name=name, level=0)["value"]
+        assert told[-1] == 1.0  # one root
+        assert told[0] < 1.0
+
+
 def test_a_scheduled_attack_claims_nothing_above_the_leaves(rows: list[Row]) -> None:
     """A sample leaves when its leaf falls; what the rest of the budget would do to its ancestors is not known."""
     for name in ("apgd", "listed", "wider"):
