@@ -25,7 +25,9 @@ from configs.layers import Layer, fragment, fragment_names
 from configs.schema import ExperimentConfig
 from configs.schema.attack import ATTACKS
 from configs.schema.data import DATA, PACKS
-from configs.schema.module import MODULES, OBJECTIVES
+from configs.schema.hierarchy import TREES
+from configs.schema.module import MODULES
+from configs.schema.objective import GEOMETRIES, OBJECTIVES
 
 SCHEMA_DEFAULT = "schema default"
 UNSET = "???"  # OmegaConf's mark of a mandatory value
@@ -63,8 +65,10 @@ VARIANTS = (
     Variants("kind", ATTACKS, "attack"),
     Variants("kind", DATA),
     Variants("source", PACKS),
+    Variants("kind", TREES),
     Variants("kind", MODULES),
     Variants("kind", OBJECTIVES),
+    Variants("kind", GEOMETRIES),
 )
 
 

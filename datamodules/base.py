@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,16 @@ class PlannedDataModule(LightningDataModule, ABC):
 
     # Training
 
-    @property
+    @cached_property
     def train_plan(self) -> TrainPlan:
         """The order of training. DataError where the split is smaller than one step of the optimiser."""
         shards = tuple(shard.samples for shard in self.manifest.split(self.config.train_split).shards)
-        return TrainPlan(shards, self.manifest.digest, self.seed, self.config.batch_size, self.accumulate)
+        plan = TrainPlan(shards, self.manifest.digest, self.seed, self.config.batch_size, self.accumulate)
+        return self._grouped(plan)
+
+    def _grouped(self, plan: TrainPlan) -> TrainPlan:
+        """The plan, with what the samples of a batch have in common where the kind of data knows such a thing."""
+        return plan
 
     @property
     def steps_per_epoch(self) -> int:

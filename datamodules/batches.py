@@ -171,7 +171,7 @@ class TrainBatches(Dataset[Fetched]):
                     raise
                 errors.append(str(error))
             draw = stream(Purpose.REPLACE, self.plan.seed, epoch, batch, slot, attempt)
-            index = int(draw.integers(self.plan.samples))
+            index = self.plan.substitute(index, draw)
         raise DataError(f"{REPLACEMENTS} samples in a row can't be read, the last one: {errors.pop()}")
 
 

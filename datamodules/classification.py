@@ -1,13 +1,16 @@
 """Labelled images."""
 
 from pathlib import Path
+from typing import Any
 
 from configs.errors import DataError
 from configs.schema.data import ClassificationData
 from datamodules.base import PlannedDataModule
 from datamodules.batches import Labelling
+from datamodules.grouped import GroupedPlan, level_of
 from datamodules.loader import PlannedLoader
 from datamodules.manifest import check_class_names, read_lines
+from datamodules.plan import TrainPlan
 from datamodules.reader import SplitReader
 
 
@@ -33,6 +36,21 @@ class ClassificationDataModule(PlannedDataModule):
     def test_dataloader(self) -> PlannedLoader:
         """The test split, every sample once."""
         return self.eval_loader(self.config.test_split, self.config.batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        """The data plan in figures, and what the samples of a batch have in common."""
+        told = super().describe()
+        if told["packed"] and isinstance(self.train_plan, GroupedPlan):
+            told |= self.train_plan.describe()
+        return told
+
+    def _grouped(self, plan: TrainPlan) -> TrainPlan:
+        if self.config.grouping is None:
+            return plan
+        reader = self.opened.reader(self.config.train_split)
+        reader.check_labels(len(self.class_names))
+        level = level_of(self.manifest, self.config.grouping, self.class_names)
+        return GroupedPlan.of(plan, level, reader.index.label, self.config.grouping.samples)
 
     def _lines(self, path: str | None) -> tuple[str, ...]:
         return () if path is None else read_lines(Path(path))

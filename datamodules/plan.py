@@ -75,7 +75,20 @@ class TrainPlan:
         """Positions (batch_size / world,) int64 of the samples that `rank` of `world` reads in a batch of an epoch."""
         local = local_batch_size(self.batch_size, world)
         start = batch * self.batch_size + rank * local
-        return _span(self, epoch, start, start + local)
+        return self.span(epoch, start, start + local)
+
+    def span(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """Positions (stop - start,) int64 of the samples at places start..stop of an epoch's order; only the windows
+        that they lie in are shuffled."""
+        ends = _window_ends(self, epoch)
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        samples = np.concatenate([_window(self, epoch, window) for window in range(int(first), int(last) + 1)])
+        offset = int(ends[first - 1]) if first else 0
+        return samples[start - offset : stop - offset]
+
+    def substitute(self, sample: int, draw: np.random.Generator) -> int:
+        """A sample to stand in for one that can't be read."""
+        return int(draw.integers(self.samples))
 
 
 def local_batch_size(batch_size: int, world: int) -> int:
@@ -83,15 +96,6 @@ def local_batch_size(batch_size: int, world: int) -> int:
     if batch_size % world:
         raise DataError(f"data.batch_size={batch_size} is not a multiple of {world} ranks: change one of them")
     return batch_size // world
-
-
-def _span(plan: TrainPlan, epoch: int, start: int, stop: int) -> np.ndarray:
-    """Samples at places start..stop of the epoch's order; only the windows that they lie in are shuffled."""
-    ends = _window_ends(plan, epoch)
-    first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-    samples = np.concatenate([_window(plan, epoch, window) for window in range(int(first), int(last) + 1)])
-    offset = int(ends[first - 1]) if first else 0
-    return samples[start - offset : stop - offset]
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ class Purpose(IntEnum):
     REPLACE = 4
     WORKER = 5
     PACK = 6
+    GROUPS = 7
 
 
 def sequence(purpose: Purpose, *path: int) -> np.random.SeedSequence:

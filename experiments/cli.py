@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from configs.errors import ConfigError, UserError, did_you_mean
 
+SHOW_HIERARCHY = "show hierarchy"
 BENCHES = ("train-step", "data", "startup", "attacks")
 OVERRIDES = "key=value settings go after the experiment; the last one wins. See all keys with 'show EXPERIMENT'."
 
@@ -38,10 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Options and key=value settings may come in any order.
 
+    `show hierarchy` is a verb of two words; an experiment of that name would be shown by its path.
+
     Raises:
         ConfigError: an unknown verb or option, a missing argument.
     """
     parser, verbs = _parser()
+    if list(argv[:2]) == SHOW_HIERARCHY.split():
+        argv = [SHOW_HIERARCHY, *argv[2:]]
     if argv and not argv[0].startswith("-") and argv[0] not in verbs:
         raise ConfigError(f"there is no verb '{argv[0]}'; {did_you_mean(argv[0], verbs)}")
     arguments, rest = parser.parse_known_args(argv)
@@ -88,12 +93,15 @@ def _add_runs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     quickstart = verb(
         "quickstart", "The whole job in minutes: pack, measure, fine-tune, report.", "seed=1", _quickstart
     )
+    sweep = verb("sweep", "Train and measure many, and compare them.", "openmoji_hierarchical --jobs 2", _sweep)
     for parser in (train, evaluate):
         _add_experiment(parser)
     _add_attacks(evaluate)
-    for parser in (train, evaluate, quickstart):
+    _add_engine(sweep)
+    for parser in (train, evaluate, quickstart, sweep):
         parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and stop")
-    _add_overrides(quickstart)
+    for parser in (quickstart, sweep):
+        _add_overrides(parser)
 
 
 def _add_attacks(evaluate: argparse.ArgumentParser) -> None:
@@ -111,22 +119,47 @@ def _add_attacks(evaluate: argparse.ArgumentParser) -> None:
         "--eps", metavar="RADII", help="within each of these radii, in 1/255 with commas (default: the experiment's)"
     )
     evaluate.add_argument("--norm", choices=("linf", "l2", "l1"), default="linf", help="of --attacks (default: linf)")
+    evaluate.add_argument("--stage", choices=("before", "after"), help="measure this alone (default: both)")
+
+
+def _add_engine(sweep: argparse.ArgumentParser) -> None:
+    sweep.add_argument("file", metavar="SWEEP", help="a file of configs/sweep by name, or a YAML file of your own")
+    sweep.add_argument("--engine", metavar="NAME", default="local", help="what runs the trials: local (the default)")
+    sweep.add_argument("--jobs", metavar="N", type=int, default=1, help="trials at a time (default: 1)")
 
 
 def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
     pack = verb("pack", "Make the data set that an experiment's data.pack describes.", "quickstart --verify", _pack)
     _add_experiment(pack)
     pack.add_argument("--verify", action="store_true", help="check the digests of the packed data, change nothing")
+    written = verb(
+        "write-hierarchy",
+        "Ask a language model for superclasses, in a file to review.",
+        "EXPERIMENT --dry-run",
+        _written,
+    )
+    _add_experiment(written)
+    written.add_argument("--tree", metavar="NAME", help="this tree of kind llm alone (default: all)")
+    written.add_argument("--dry-run", action="store_true", help="print requests, tokens and price, and stop")
     show = verb("show", "Print a configuration, and where it comes from.", "quickstart attack.steps=2 --origin", _show)
     _add_experiment(show, nargs="?")
     show.add_argument("--origin", action="store_true", help="say beside each key which file set it")
     show.add_argument("--list", action="store_true", dest="listing", help="list the experiments that are shipped")
+    _add_trees(verb(SHOW_HIERARCHY, "Print and draw the class trees.", "quickstart --draw trees.svg", _show_hierarchy))
     report = verb("report", "Write report.html of a run again.", "outputs/quickstart/1a2b3c4d-s0", _report)
     report.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a run's folder, with results.jsonl in it")
     bench = verb("bench", "Measure speed, as ratios within one run.", "train-step --check --json bench.json", _bench)
     bench.add_argument("name", metavar="NAME", choices=BENCHES, help=" | ".join(BENCHES))
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
     bench.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
+
+
+def _add_trees(trees: argparse.ArgumentParser) -> None:
+    _add_experiment(trees)
+    trees.add_argument("--draw", metavar="FILE", type=Path, help="draw them on Poincare discs: .svg or .png")
+    trees.add_argument(
+        "--matching", metavar="FILE", type=Path, help="write the WordNet synset that each class name stands for, .tsv"
+    )
 
 
 def _add_experiment(parser: argparse.ArgumentParser, **extra: Any) -> None:
@@ -157,15 +190,24 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from configs.grid import compose_measurement
 
     given = (arguments.experiment, arguments.overrides, arguments.attacks, arguments.eps, arguments.norm)
-    return _call("evaluate", "evaluate", compose_measurement(*given), arguments.dry_run)
+    return _call("evaluate", "evaluate", compose_measurement(*given), arguments.dry_run, arguments.stage)
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
     return _call("quickstart", "quickstart", _composed(arguments, "quickstart"), arguments.dry_run)
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    given = (arguments.file, arguments.engine, arguments.jobs, arguments.dry_run, arguments.overrides)
+    return _call("sweep", "sweep", *given)
+
+
 def _pack(arguments: argparse.Namespace) -> int:
     return _call("pack", "pack", _composed(arguments), arguments.verify)
+
+
+def _written(arguments: argparse.Namespace) -> int:
+    return _call("write_hierarchy", "write_hierarchy", _composed(arguments), arguments.dry_run, arguments.tree)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -174,6 +216,10 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.experiment is None:
         raise ConfigError("show needs an EXPERIMENT, or --list")
     return _call("show", "show", _composed(arguments), arguments.origin)
+
+
+def _show_hierarchy(arguments: argparse.Namespace) -> int:
+    return _call("show_hierarchy", "show_hierarchy", _composed(arguments), arguments.draw, arguments.matching)
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -1,27 +1,40 @@
 """The `evaluate` verb: measures the model that a run starts from, and the one that it trained."""
 
+from typing import Literal
+
 from lightning.pytorch.utilities import rank_zero_only
 
 from configs.compose import Composed
+from configs.errors import UserError
 from configs.schema.model import ModelConfig
 from datamodules import build_datamodule
-from experiments.analysis import compare, load_rows
+from experiments.analysis import compare, load_rows, matrices
 from experiments.measure import measure
 from experiments.plan import describe
 from experiments.runs import Run
 from lightning_modules.backbones import load_backbone
 
+Stage = Literal["before", "after"]
 
-def evaluate(composed: Composed, dry_run: bool = False) -> int:
-    """Measures `before`, and `after` where the run has a trained model, and prints them. Returns the exit code."""
+
+def evaluate(composed: Composed, dry_run: bool = False, stage: Stage | None = None) -> int:
+    """Measures `before`, and `after` where the run has a trained model, or one of them alone, and prints what is known.
+    Returns the exit code.
+
+    Raises:
+        UserError: `after` is asked for alone, and nothing was trained.
+    """
     run, config = Run.of(composed), composed.config
     if dry_run:
         print(describe(composed))
         return 0
+    if stage == "after" and not run.model.exists():
+        raise UserError(f"{run.folder} holds no trained model; train {config.name} with the same settings first")
     run.describe(composed)
     data = build_datamodule(config.data, config.seed)
-    measure(run, config, load_backbone(config.model), data, "before")
-    if run.model.exists():
+    if stage != "after":
+        measure(run, config, load_backbone(config.model), data, "before")
+    if stage != "before" and run.model.exists():
         measure(run, config, load_backbone(trained(run)), data, "after")
     show(run)
     return 0
@@ -35,4 +48,5 @@ def trained(run: Run) -> ModelConfig:
 @rank_zero_only
 def show(run: Run) -> None:
     """Prints what was measured, a column a stage; rank 0 only."""
-    print(compare(load_rows(run.folder)))
+    rows = load_rows(run.folder)
+    print("\n\n".join([compare(rows), *(matrix.table() for matrix in matrices(rows))]))

@@ -25,10 +25,12 @@ from experiments import adversarial, provenance, results
 from experiments.atomic import replacing
 from experiments.runs import Run
 from experiments.trainer import build_tester
+from lightning_modules import hierarchy
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.evaluation import Evaluation, Examination, Keeping
 from lightning_modules.hierarchy import Tree
 from lightning_modules.probes import Probe, Terms
+from lightning_modules.superclass import SuperclassEvaluation
 
 SWEEP_STEPS = 10  # of PGD, at each point of the accuracy-by-eps curve
 
@@ -61,7 +63,7 @@ def measure(
         stage: what the rows are called: `before` or `after` fine-tuning.
 
     Raises:
-        ConfigError: the data has no labels to compare with, or the attack has no radius.
+        ConfigError: the data has no labels to compare with, or no hierarchy for `superclass`; the attack has no radius.
         DataError: a sample can't be read, or was not seen exactly once.
     """
     evidence = run.folder / f"evidence-{stage}.npz"
@@ -75,12 +77,14 @@ def measure(
     began = time.perf_counter()
     data.prepare_data()
     planned = probes(config.evaluation, data)
+    matrix = _matrix(config, backbone, data, planned[0].split)
     evaluation = _evaluation(run, config, backbone, data, stage, planned)
     build_tester(config, f"measuring {stage}").test(
         evaluation, datamodule=ProbeData(data, planned, config.evaluation.batch_size), verbose=False
     )
     common = {"dataset": data.manifest.name, "stage": stage, "seed": config.seed}
-    rows = [{**row, **common} for row in evaluation.rows()]
+    found = [*evaluation.rows(), *(_matrix_rows(matrix, config, data, stage) if matrix else [])]
+    rows = [{**row, **common} for row in found]
     source = provenance.collect(run.config_hash, data.manifest.digest, time.perf_counter() - began)
     results.append(run.results, rows, source)
     for probe, ledger in evaluation.attacks():
@@ -113,6 +117,34 @@ def _evaluation(
         keeping=Keeping(run.folder / "ledger" / f"{stage}-{digest[:8]}", save, settings.reuse),
         examination=_examination(config, data, stage, planned),
     )
+
+
+def _matrix(
+    config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule, split: str
+) -> SuperclassEvaluation | None:
+    settings, wanted = config.evaluation, config.evaluation.superclass
+    if wanted is None:
+        return None
+    labelled = data.manifest.samples(split)
+    return SuperclassEvaluation(
+        backbone.channels_last(),
+        hierarchy.build(config.hierarchy, data.class_names, data.manifest.trees),
+        templates=data.templates,
+        settings=wanted.attacks,
+        split=split,
+        samples=min(wanted.samples or labelled, labelled),
+        terms=Terms(config.seed, settings.slots, settings.precision == "bf16", settings.compile),
+    )
+
+
+def _matrix_rows(
+    matrix: SuperclassEvaluation, config: ExperimentConfig, data: ClassificationDataModule, stage: str
+) -> list[results.Row]:
+    probe = Probe("superclass", matrix.split, matrix.samples)
+    build_tester(config, f"superclasses, {stage}").test(
+        matrix, datamodule=ProbeData(data, [probe], config.evaluation.batch_size), verbose=False
+    )
+    return matrix.rows()
 
 
 def _examination(
@@ -170,7 +202,7 @@ def _sweep(eps_255: float) -> Attack | None:
 
 
 def _temperatures(config: EvaluationConfig, backbone: Backbone) -> dict[str, float]:
-    own = 1 / float(backbone.logit_scale.detach())
+    own = 1 / float(backbone.head.scale)
     return dict.fromkeys(config.scores, config.mcm_temperature or own)
 
 

@@ -17,6 +17,8 @@ from experiments.runs import Run
 from lightning_modules import attacks, objectives
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.freezing import freeze_text
+from lightning_modules.heads import CosineHead
+from lightning_modules.hierarchy import Forest
 
 MANY_CLASSES = 10**6  # more than an attack aims at
 
@@ -53,9 +55,12 @@ def passes(config: ExperimentConfig) -> tuple[int, int]:
     forwards, backwards = _attack_passes(config.attack)
     if not isinstance(config.module, RobustFinetuning):
         return forwards + 1, backwards + 1
-    objective = objectives.build(config.module.objective, torch.zeros(1, 1), 1.0)
-    branches = 1 + objective.needs_clean
-    return forwards + branches + objective.needs_reference, backwards + branches
+    forest = Forest(("a class",), ())
+    needs = objectives.build(config.module.objective, CosineHead(1.0), forest, torch.device("cpu")).needs
+    attacked = needs.adversaries
+    branches = attacked + needs.clean
+    alone = needs.answers + needs.reference * 2 + needs.reference_adversarial * attacked
+    return forwards * attacked + branches + alone, backwards * attacked + branches
 
 
 def _attack_passes(config: Attack) -> tuple[int, int]:
@@ -77,6 +82,10 @@ def _measurement(config: EvaluationConfig) -> dict[str, str]:
     for name, attack in config.attacks.items():
         forwards, backwards = _attack_passes(attack)
         told[f"measured under {name}"] = f"at most {forwards:,} forward, {backwards:,} backward, of a sample"
+    for name, attack in (config.superclass.attacks if config.superclass else {}).items():
+        forwards, backwards = _attack_passes(attack)
+        each = f"at most {forwards + 1:,} forward, {backwards:,} backward, of a sample for each level of the hierarchy"
+        told[f"superclasses under {name}"] = each
     return told
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from configs.errors import UserError
 from experiments.analysis import curves, figure, names, page, pictures, plots
+from experiments.analysis.depth import depth_parts
 from experiments.analysis.doubts import doubts, examined
 from experiments.analysis.headline import cost, headline, open_world
 from experiments.analysis.loading import (
@@ -17,9 +18,11 @@ from experiments.analysis.loading import (
     load_config,
     load_curves,
     load_evidence,
+    load_head,
     load_rows,
     load_status,
 )
+from experiments.analysis.matrix_page import matrix_parts
 from experiments.analysis.row import SWEEP, Row
 from experiments.analysis.table import FOOT, lines, stages_of
 from experiments.atomic import write_text
@@ -47,10 +50,12 @@ class Found:
     """All that a run has left."""
 
     rows: Sequence[Row]
+    superclasses: Sequence[Row]
     curves: Mapping[str, tuple[Floats, Floats]]
     evidence: Mapping[str, Evidence]
     status: Mapping[str, Any]
     config: str
+    head: Mapping[str, float]
 
     @property
     def stages(self) -> list[str]:
@@ -65,8 +70,16 @@ def write_report(folder: Path) -> Path:
     Raises UserError: no results, a file that is damaged, or a page that can't be written.
     """
     folder = Path(folder)
+    rows = load_rows(folder)
+    plain, superclasses = ([row for row in rows if row.superclass is wanted] for wanted in (False, True))
     found = Found(
-        load_rows(folder), load_curves(folder), load_evidence(folder), load_status(folder), load_config(folder)
+        rows=plain,
+        superclasses=superclasses,
+        curves=load_curves(folder),
+        evidence=load_evidence(folder),
+        status=load_status(folder),
+        config=load_config(folder),
+        head=load_head(folder),
     )
     path = folder / "report.html"
     try:
@@ -91,9 +104,11 @@ def _page(folder: Path, found: Found) -> str:
                 "Results", page.results(lines(found.rows, found.stages), found.stages), page.paragraph(FOOT, "muted")
             ),
             page.section("Accuracy", *_accuracy(found)),
+            page.section("Superclasses", *matrix_parts(found.superclasses, found.stages)),
             page.section("Open world", *_open_world(found)),
             page.section("What the adversary does", *_pictures(found)),
             page.section("Training", *_training(found)),
+            page.section("Depth", *depth_parts(found.curves, found.head)),
             page.section("How it was measured", *_method(found)),
             page.section("Configuration", page.folded("config.yaml, resolved", found.config)),
             _provenance(found),

@@ -13,6 +13,7 @@ from configs.compose import Composed
 from configs.errors import DataError, UserError
 from configs.schema import ExperimentConfig
 from configs.schema.module import RobustFinetuning as RobustFinetuningConfig
+from configs.schema.objective import Cosine, Hierarchical, Objective
 from datamodules import build_datamodule
 from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
@@ -24,7 +25,11 @@ from experiments.runs import Interrupted, Run, rank
 from experiments.trainer import build_trainer
 from experiments.watch import Stop
 from experiments.weights_and_biases import mirror
+from lightning_modules import hierarchy
 from lightning_modules.backbones import Backbone, export, load_backbone
+from lightning_modules.hyperbolic import fit_head
+
+HEAD_SAMPLES = 256  # images that a hyperbolic head is fitted to before training
 
 
 @dataclass(frozen=True)
@@ -94,13 +99,15 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
         assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
         from lightning_modules.robust_finetuning import RobustFinetuning
 
+        forest = hierarchy.build(config.hierarchy, datamodule.class_names, datamodule.manifest.trees)
+        _prepare_head(config.module.objective, backbone, datamodule)
         return RobustFinetuning(
             backbone,
             config.module.objective,
             config.attack,
             config.optim,
             total_steps=config.trainer.steps,
-            class_names=datamodule.class_names,
+            forest=forest,
             templates=datamodule.templates,
             seed=config.seed,
             log_every=config.trainer.log_every,
@@ -109,6 +116,20 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
     from lightning_modules.pretraining import ContrastivePretraining
 
     return ContrastivePretraining(backbone, config.optim, config.trainer.steps)
+
+
+def _prepare_head(objective: Objective, backbone: Backbone, datamodule: ClassificationDataModule) -> None:
+    """Gives the model the head that the objective trains, fitted to images that every rank reads alike; a model that
+    comes with one keeps it."""
+    if not isinstance(objective, Hierarchical):
+        return
+    if isinstance(objective.geometry, Cosine):
+        backbone.hyperbolic = None
+    elif backbone.hyperbolic is None:
+        split, size = datamodule.config.train_split, HEAD_SAMPLES
+        (batch,) = (datamodule.on_after_batch_transfer(batch, 0) for batch in datamodule.eval_loader(split, size, size))
+        names, templates = datamodule.class_names, datamodule.templates
+        backbone.hyperbolic = fit_head(backbone, objective.geometry, batch["image"][batch["valid"]], names, templates)
 
 
 def _fit(trainer: Trainer, module: LightningModule, datamodule: PlannedDataModule, run: Run, stop: Stop) -> None:

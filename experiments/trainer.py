@@ -15,6 +15,7 @@ from experiments.checkpoints import CheckpointFile, Checkpoints
 from experiments.probe_bar import ProbeBar
 from experiments.recorder import Recorder, Sink, StepSeed
 from experiments.runs import Run
+from experiments.superclass_bar import SuperclassBar
 from experiments.train_bar import Bar
 from experiments.watch import Stop, Watch
 
@@ -53,7 +54,7 @@ def build_tester(experiment: ExperimentConfig, label: str) -> Trainer:
     config = experiment.trainer
     return Trainer(
         **_machine(config),
-        callbacks=[ProbeBar(label)],
+        callbacks=[ProbeBar(label), SuperclassBar(label)],
     )
 
 

@@ -15,7 +15,7 @@ from lightning_modules import attacks
 from lightning_modules.attacks import LOSSES, Attack, AutoAttack, Outcome, Samples, Stream, misclassified, noise
 from lightning_modules.ledger import RECORD, Array, Ledger
 from lightning_modules.probes import Terms
-from lightning_modules.zero_shot import CleanCosines, best
+from lightning_modules.zero_shot import CleanSimilarities, best
 
 Batch = dict[str, Any]
 Settled = Callable[[Array, bool], None]
@@ -29,12 +29,12 @@ class Fresh:
     index: Tensor  # int64 (B,)
     label: Tensor  # int64 (B,)
     pixels: Tensor  # float32 (B, 3, H, W)
-    cosines: Tensor  # float32 (B, K)
+    similarities: Tensor  # float32 (B, K)
 
     @property
     def clean(self) -> Tensor:
         """Predictions (B,) on the clean images."""
-        return best(self.cosines)
+        return best(self.similarities)
 
     def select(self, rows: Tensor) -> "Fresh":
         """The samples at these places, int64 (R,) or bool (B,)."""
@@ -48,7 +48,7 @@ class Campaign(ABC):
         self,
         setting: AttackSetting,
         split: str,
-        clean: CleanCosines,
+        clean: CleanSimilarities,
         ledger: Ledger,
         settled: Settled,
         terms: Terms,
@@ -225,7 +225,7 @@ class Scheduled(Campaign):
 
     def _push(self, samples: Fresh) -> None:
         self._labels |= dict(zip(samples.index.tolist(), samples.label.tolist(), strict=True))
-        outputs, trial = self.model.scale * samples.cosines, torch.zeros_like(samples.index)
+        outputs, trial = self.model.scale * samples.similarities, torch.zeros_like(samples.index)
         seeds = self._seeds(samples.index)
         given = Samples(samples.index, samples.pixels.float(), samples.label, outputs, seeds, trial)
         for outcome in self.stream.flow(given):

@@ -22,7 +22,7 @@ from lightning_modules.ledger import Array, Ledger, Precision
 from lightning_modules.metrics import OODDetection
 from lightning_modules.open_world import SCORES
 from lightning_modules.probes import Pictures, Probe, Row, Tally, Terms
-from lightning_modules.zero_shot import CleanCosines, ZeroShot, best
+from lightning_modules.zero_shot import CleanSimilarities, ZeroShot, best
 
 Batch = dict[str, Any]
 Watcher = Callable[[Tally, int, bool], None]
@@ -101,7 +101,7 @@ class Evaluation(LightningModule):
     def on_test_start(self) -> None:
         """Encodes the classes, once, and examines the model."""
         self.classifier = ZeroShot(self.backbone, self.class_names, self.templates)
-        self.clean = CleanCosines(self.classifier)
+        self.clean = CleanSimilarities(self.classifier)
         if self.examination is not None:
             self.beliefs = self._examine(self.examination)
 
@@ -151,13 +151,13 @@ class Evaluation(LightningModule):
         """Clean images: predictions, or open-world scores."""
         valid = batch["valid"]
         tally.count.update(valid)
-        cosines = self.clean(tally.probe.split, batch["index"], batch["image"])
+        similarities = self.clean(tally.probe.split, batch["index"], batch["image"])
         if tally.probe.scored:
             for score, values in tally.scores.items():
-                values.update(SCORES[score](cosines, self.temperatures[score])[valid])
+                values.update(SCORES[score](similarities, self.temperatures[score])[valid])
         if tally.probe.group is None:
             for accuracy in tally.accuracies:
-                accuracy.update(best(cosines), batch["label"], valid)
+                accuracy.update(best(similarities), batch["label"], valid)
 
     def _begin(self, number: int) -> Campaign:
         """The campaign of an attacked probe, with what earlier attempts know."""

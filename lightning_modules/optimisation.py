@@ -1,8 +1,9 @@
 """Optimisers and their schedules, in steps of the optimiser."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 from torch import nn
@@ -14,7 +15,10 @@ from configs.schema.module import OptimConfig
 
 
 def build_optimizer(
-    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, total_steps: int
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    config: OptimConfig,
+    total_steps: int,
+    lr_factors: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Optimizer, LambdaLR]:
     """The optimiser of the parameters that require a gradient, and its schedule, to be stepped after each of its steps.
 
@@ -26,11 +30,12 @@ def build_optimizer(
         total_steps: steps of the optimiser in the whole run; count them from the data plan, never through
             `trainer.estimated_stepping_batches`, which drops the loader's saved position on resume (Lightning 2.6.6,
             https://github.com/Lightning-AI/pytorch-lightning/issues/20550).
+        lr_factors: of the learning rate, for parameters whose name holds the key.
 
     Raises:
         ConfigError: nothing to train.
     """
-    groups = _groups(parameters, config.weight_decay)
+    groups = _groups(parameters, config, lr_factors)
     if not groups:
         raise ConfigError("no parameter requires a gradient; choose a module that trains a part of the model")
     optimizer: Optimizer
@@ -56,12 +61,17 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Literal[
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def _groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    trained = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
-    decayed = [(name, parameter) for name, parameter in trained if parameter.ndim >= 2]
-    others = [(name, parameter) for name, parameter in trained if parameter.ndim < 2]
-    groups = [
-        {"name": "decay", "params": decayed, "weight_decay": weight_decay},
-        {"name": "no_decay", "params": others, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+def _groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, lr_factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            decays = parameter.ndim >= 2
+            slow = next((key for key in lr_factors if key in name), None)
+            group = ("decay" if decays else "no_decay") + (f" of {slow}" if slow else "")
+            lr = config.lr * (lr_factors[slow] if slow else 1.0)
+            weight_decay = config.weight_decay if decays else 0.0
+            groups.setdefault(group, {"name": group, "params": [], "weight_decay": weight_decay, "lr": lr})
+            groups[group]["params"].append((name, parameter))
+    return [groups[name] for name in sorted(groups)]

@@ -1,10 +1,10 @@
 """Adversarial fine-tuning of a CLIP image tower: any objective, any attack."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -13,12 +13,18 @@ from torchmetrics import MeanMetric
 from configs.errors import CheckpointError
 from configs.schema.attack import APGD, PGD, AutoAttack
 from configs.schema.attack import Attack as AttackConfig
-from configs.schema.module import Objective, OptimConfig
+from configs.schema.module import OptimConfig
+from configs.schema.objective import Hierarchical, Objective
 from lightning_modules import attacks, objectives
 from lightning_modules.attacks import Adversarial, Attack, FallenFn, LossFn, misclassified, noise
 from lightning_modules.attacks.losses import LOSSES, cross_entropy
-from lightning_modules.backbones import Backbone, class_features, reference_copy
+from lightning_modules.backbones import Backbone, reference_copy
 from lightning_modules.backbones.freezing import Reference, freeze_text
+from lightning_modules.backbones.text_tower import TextTower
+from lightning_modules.class_texts import ClassTexts
+from lightning_modules.hierarchy import Forest, Level
+from lightning_modules.objectives import Embedded, Views
+from lightning_modules.objectives.centres import gathered_labels
 from lightning_modules.optimisation import build_optimizer
 
 Batch = dict[str, Any]
@@ -51,10 +57,14 @@ class RobustFinetuning(LightningModule):
     Shapes: B images, D embedding dimensions, K classes.
 
     The image tower stays in eval mode: the function that is attacked is the one that is trained, batch normalisation
-    keeps the statistics of pretraining, and no statistics differ between ranks. The text tower and the logit scale are
-    frozen; the class features are encoded once per run. The attack asks for the gradient of the pixels alone, through
-    the bare image tower, so that no parameter gradient is computed and DDP does not see it. The tower's weights keep
-    `requires_grad` meanwhile: frozen weights send `nn.MultiheadAttention` down a slower path.
+    keeps the statistics of pretraining, and no statistics differ between ranks. The logit scale of cosines and the text
+    tower below its projection are frozen; prompts are encoded once per run. A hierarchical objective may train the
+    projection, and trains the scales of a hyperbolic head. The attack asks for the gradient of the pixels alone,
+    through the bare image tower, so that no parameter gradient is computed and DDP does not see it. The tower's weights
+    keep `requires_grad` meanwhile: frozen weights send `nn.MultiheadAttention` down a slower path.
+
+    Validation attacks the classification whatever the objective's own adversary raises, so that robust accuracy means
+    the same for all of them.
 
     Random starts depend on (seed, step, index of the sample in its split) only, so neither the number of ranks, nor
     accumulation, nor a resume changes them.
@@ -68,7 +78,7 @@ class RobustFinetuning(LightningModule):
         optim: OptimConfig,
         *,
         total_steps: int,
-        class_names: Sequence[str],
+        forest: Forest,
         templates: Sequence[str],
         seed: int,
         log_every: int = 1,
@@ -77,7 +87,7 @@ class RobustFinetuning(LightningModule):
         """
         Args:
             total_steps: steps of the optimiser that the schedule covers.
-            class_names: K names, in the order of the labels.
+            forest: of class trees; its K leaves are the classes, in the order of the labels.
             templates: prompts with `{c}` where the name goes.
             log_every: steps between two reports.
             validation_attack: what robust accuracy means in validation; None is the training attack.
@@ -85,13 +95,15 @@ class RobustFinetuning(LightningModule):
         super().__init__()
         self.strict_loading = False  # checkpoints hold what is trained; `on_load_checkpoint` checks it
         freeze_text(backbone)
+        if isinstance(objective, Hierarchical) and objective.train_text:
+            TextTower(backbone).projection.requires_grad_(True)
         self.backbone = backbone.eval()
         self.objective_config = objective
         self.adversary = adversary(attack)
         self.validation_adversary = adversary(validation_attack or attack)
         self.optim = optim
         self.total_steps = total_steps
-        self.class_names = tuple(class_names)
+        self.forest = forest
         self.templates = tuple(templates)
         self.seed = seed
         self.log_every = log_every
@@ -107,8 +119,11 @@ class RobustFinetuning(LightningModule):
         return self
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Trains the image tower, with the schedule over `total_steps`."""
-        optimizer, schedule = build_optimizer(self.backbone.named_parameters(), self.optim, self.total_steps)
+        """Trains what requires a gradient, with the schedule over `total_steps`."""
+        factor = self.objective_config.text_lr_factor if isinstance(self.objective_config, Hierarchical) else 1.0
+        optimizer, schedule = build_optimizer(
+            self.backbone.named_parameters(), self.optim, self.total_steps, {"text_projection": factor}
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
@@ -117,10 +132,11 @@ class RobustFinetuning(LightningModule):
 
     def on_fit_start(self) -> None:
         """Encodes the classes, once, and drops the original where the objective makes no use of it."""
-        self.text_features = class_features(self.backbone, self.class_names, self.templates).float()
-        scale = self.backbone.logit_scale.detach().float()
-        self.objective = objectives.build(self.objective_config, self.text_features, scale)
-        if not self.objective.needs_reference:
+        wordings = objectives.wordings(self.objective_config, self.forest, self.templates)
+        self.texts = ClassTexts(self.backbone, wordings, isinstance(self.objective_config, Hierarchical))
+        self.objective = objectives.build(self.objective_config, self.backbone.head, self.forest, self.device)
+        needs = self.objective.needs
+        if not (needs.reference or needs.reference_adversarial):
             self._reference = None
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -129,25 +145,25 @@ class RobustFinetuning(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's loss on adversarial images; one forward and one backward beyond the attack's."""
-        pixels, labels = batch["image"], batch["label"]
-        target = self.objective.target(labels, self._reference(pixels) if self._reference else None)
-        adversarial = self._attack(self.adversary, pixels, labels, target, batch["index"], self.global_step)
-        embeddings = self.backbone.embed_image(adversarial.pixels)
-        clean = self.backbone.embed_image(pixels) if self.objective.needs_clean else None
-        loss, parts = self.objective.outer(embeddings, clean, target)
+        pixels, labels, texts = batch["image"], batch["label"], self.texts()
+        adversarial = self._attack_objective(batch, texts.detach(), self.global_step)
+        views = self._views(pixels, adversarial.pixels)
+        copies = labels.repeat(self.objective.needs.adversaries)
+        texts = self._attack_texts(views, copies, texts)
+        loss, parts = self.objective.outer(views, copies, texts)
         if self._reports:
-            found = {"loss": loss, **{f"loss_{name}": part for name, part in parts.items()}}
-            self._report(found | self._describe(adversarial, pixels, embeddings, clean, labels), batch_idx)
+            found = {"train/loss": loss, **{f"train/loss_{name}": part for name, part in parts.items()}}
+            self._report(found | self._describe(adversarial, pixels, views, labels, texts), batch_idx)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy on clean images, and on the validation attack's."""
         pixels, labels = batch["image"], batch["label"]
         if len(labels):
-            target = self.objective.target(labels, self._reference(pixels) if self._reference else None)
-            adversarial = self._attack(self.validation_adversary, pixels, labels, target, batch["index"], step=0)
-            self.val_clean_accuracy.update(self._correct(self.backbone.embed_image(pixels), labels))
-            self.val_robust_accuracy.update(self._correct(self.backbone.embed_image(adversarial.pixels), labels))
+            texts = self.texts()
+            adversarial = self._attack_classification(batch, texts).pixels
+            self.val_clean_accuracy.update(self._correct(self.backbone.embed_image(pixels), labels, texts))
+            self.val_robust_accuracy.update(self._correct(self.backbone.embed_image(adversarial), labels, texts))
         found = {"val/clean_accuracy": self.val_clean_accuracy, "val/robust_accuracy": self.val_robust_accuracy}
         self.log_dict(found, on_epoch=True, batch_size=len(labels))
 
@@ -170,25 +186,77 @@ class RobustFinetuning(LightningModule):
     def _trained(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
 
-    def _attack(
-        self, adversary: Adversary, pixels: Tensor, labels: Tensor, target: Tensor, index: Tensor, step: int
-    ) -> Adversarial:
-        if adversary.attack is None:
-            nothing = pixels.new_zeros(len(pixels))
-            return Adversarial(pixels, nothing, nothing.bool())
+    def _attack_objective(self, batch: Batch, texts: Tensor, step: int) -> Adversarial:
+        """What the training adversary makes of a batch; of several adversaries, one batch behind the other."""
+        needs = self.objective.needs
+        pixels, labels, index = (torch.cat([batch[name]] * needs.adversaries) for name in ("image", "label", "index"))
+        attack, loss, fallen = self.adversary
+        if attack is None:
+            return _untouched(pixels)
         seeds = noise.derive(self.seed, step, index)
-        if adversary.loss is None:
-            return adversary.attack(self.backbone.embed_image, pixels, target, self.objective.inner, seeds)
-        return adversary.attack(self._classify, pixels, labels, adversary.loss, seeds, adversary.fallen)
+        if loss is not None:
+            return attack(partial(self._classify, texts=texts), pixels, labels, loss, seeds, fallen)
+        # With gradients, though nothing asks for them: autocast would cache the weights of a forward without.
+        answers = self.backbone.embed_image(pixels).detach() if needs.answers else None
+        reference = self._refer(pixels).pooled if needs.reference else None
+        target = self.objective.target(labels, answers, reference, texts)
+        return attack(self.backbone.embed_image, pixels, target, partial(self.objective.inner, texts=texts), seeds)
 
-    def _classify(self, pixels: Tensor) -> Tensor:
-        return self._logits(self.backbone.embed_image(pixels))
+    def _attack_classification(self, batch: Batch, texts: Tensor) -> Adversarial:
+        """What the validation adversary makes of a batch, the same in every step."""
+        attack, loss, fallen = self.validation_adversary
+        if attack is None:
+            return _untouched(batch["image"])
+        classify = partial(self._classify, texts=texts.detach())
+        seeds = noise.derive(self.seed, 0, batch["index"])
+        return attack(classify, batch["image"], batch["label"], loss or cross_entropy, seeds, fallen)
 
-    def _logits(self, embeddings: Tensor) -> Tensor:
+    def _attack_texts(self, views: Views, labels: Tensor, texts: Tensor) -> Tensor:
+        """The texts, perturbed where the objective asks for it, against images that keep still."""
+        config = self.objective_config
+        if not isinstance(config, Hierarchical) or config.text_attack is None:
+            return texts
+        still = Views(
+            Embedded(views.adversarial.pooled.detach()), views.clean and Embedded(views.clean.pooled.detach())
+        )
+        return self.texts.perturbed(
+            lambda points: self.objective.outer(still, labels, points)[0],
+            self._nodes_of(labels),
+            config.text_attack,
+            (self.seed, self.global_step),
+        )
+
+    def _nodes_of(self, labels: Tensor) -> Tensor:
+        """bool (N,): the nodes of the forest that the batches of all ranks have images of."""
+        everyone = gathered_labels(labels)
+        present = torch.zeros(self.forest.size, dtype=torch.bool, device=labels.device)
+        for level in self.forest.levels:
+            present[level.start + torch.tensor(level.ancestors, device=labels.device)[everyone]] = True
+        return present
+
+    def _views(self, pixels: Tensor, adversarial: Tensor) -> Views:
+        needs = self.objective.needs
+        return Views(
+            self._embed(adversarial),
+            self._embed(pixels) if needs.clean else None,
+            self._refer(pixels) if needs.reference else None,
+            self._refer(adversarial) if needs.reference_adversarial else None,
+        )
+
+    def _embed(self, pixels: Tensor) -> Embedded:
+        return Embedded(self.backbone.embed_image(pixels))
+
+    def _refer(self, pixels: Tensor) -> Embedded:
+        assert self._reference is not None
+        return Embedded(self._reference(pixels))
+
+    def _classify(self, pixels: Tensor, texts: Tensor) -> Tensor:
+        return self._logits(self.backbone.embed_image(pixels), texts)
+
+    def _logits(self, embeddings: Tensor, texts: Tensor) -> Tensor:
         """Zero-shot logits (B, K) of embeddings (B, D), fp32."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            cosines = F.normalize(embeddings.float(), dim=-1) @ self.text_features.T
-        return self.backbone.logit_scale.detach().float() * cosines
+        head = self.backbone.head
+        return head.logits(head.images(embeddings), texts[: len(self.forest.leaves)])
 
     @property
     def _reports(self) -> bool:
@@ -197,30 +265,50 @@ class RobustFinetuning(LightningModule):
 
     @torch.no_grad()
     def _describe(
-        self, adversarial: Adversarial, pixels: Tensor, embeddings: Tensor, clean: Tensor | None, labels: Tensor
+        self, adversarial: Adversarial, pixels: Tensor, views: Views, labels: Tensor, texts: Tensor
     ) -> dict[str, Tensor]:
         """What a batch tells beside the loss. The clean forward that may be missing is run after the training forward:
         before it, autocast would cache weights without their gradient."""
-        clean = self.backbone.embed_image(pixels) if clean is None else clean
-        moved = (adversarial.pixels - pixels.float()).flatten(1)
+        clean = self.backbone.embed_image(pixels) if views.clean is None else views.clean.pooled
+        first = slice(len(pixels))  # of several adversaries
+        moved = (adversarial.pixels[first] - pixels.float()).flatten(1)
         return {
-            "robust_accuracy": self._correct(embeddings, labels).mean(),
-            "clean_accuracy": self._correct(clean, labels).mean(),
-            "zero_gradient": adversarial.zero_gradient.mean(),
-            "perturbation_linf_255": moved.abs().amax() * 255,
-            "perturbation_l2": moved.norm(dim=1).mean(),
+            "train/robust_accuracy": self._correct(views.adversarial.pooled[first], labels, texts).mean(),
+            "train/clean_accuracy": self._correct(clean, labels, texts).mean(),
+            "train/zero_gradient": adversarial.zero_gradient.mean(),
+            "train/perturbation_linf_255": moved.abs().amax() * 255,
+            "train/perturbation_l2": moved.norm(dim=1).mean(),
+            **self._depths(clean, labels, texts),
         }
 
-    def _correct(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return (self._logits(embeddings).argmax(dim=1) == labels).float()
+    def _depths(self, clean: Tensor, labels: Tensor, texts: Tensor) -> dict[str, Tensor]:
+        """Mean norm in the ball, as a share of its radius, of each level's texts and of the images."""
+        head = self.backbone.hyperbolic
+        if head is None:
+            return {}
+        found = {f"depth/text/{_level(level)}": head.depths(texts[level.nodes]).mean() for level in self.forest.levels}
+        found["depth/image/leaf"] = head.depths(head.images(clean)).mean()
+        return {name: value / head.ball.radius for name, value in found.items()}
+
+    def _correct(self, embeddings: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
+        return (self._logits(embeddings, texts).argmax(dim=1) == labels).float()
 
     def _report(self, found: Mapping[str, Tensor], batch_idx: int) -> None:
         """Logs the mean over the batches of an optimiser's step and over ranks (whose batches are of one size)."""
         self._window.append({name: value.detach().float() for name, value in found.items()})
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             window, self._window = self._window, []
-            means = {f"train/{name}": torch.stack([part[name] for part in window]).mean() for name in found}
+            means = {name: torch.stack([part[name] for part in window]).mean() for name in found}
             self.log_dict(means, sync_dist=self.trainer.world_size > 1)
+
+
+def _untouched(pixels: Tensor) -> Adversarial:
+    nothing = pixels.new_zeros(len(pixels))
+    return Adversarial(pixels, nothing, nothing.bool())
+
+
+def _level(level: Level) -> str:
+    return "leaf" if level.tree is None else f"{level.tree}.{level.number}"
 
 
 def without_padding(batch: Batch) -> Batch:

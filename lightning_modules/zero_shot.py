@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.attacks import ModelFn
@@ -21,21 +20,21 @@ class ZeroShot:
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> None:
         self.backbone = backbone
-        self.features = class_features(backbone, class_names, templates).float()
+        self.features = class_features(backbone, class_names, templates)
 
     @property
     def scale(self) -> Tensor:
-        """The factor of cosines in logits, 0-dim."""
-        return self.backbone.logit_scale.detach().float()
+        """The factor of similarities in logits, 0-dim."""
+        return torch.as_tensor(self.backbone.head.scale).detach().float()
 
-    def cosines(self, pixels: Tensor) -> Tensor:
-        """Cosines (B, K) of images (B, 3, H, W) and class texts."""
+    def similarities(self, pixels: Tensor) -> Tensor:
+        """Cosines (B, K) of images (B, 3, H, W) and class texts; under a hyperbolic head, distances with a minus."""
         with torch.autocast(pixels.device.type, enabled=False):
             return self._compare(self.backbone.embed_image(pixels))
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits (B, K)."""
-        return self.scale * self.cosines(pixels)
+        return self.scale * self.similarities(pixels)
 
     def quick(self, bfloat16: bool, compiled: bool) -> ModelFn:
         """The same logits at less cost, for an adversary that asks often: an image tower that computes in bfloat16
@@ -45,18 +44,18 @@ class ZeroShot:
         def logits(pixels: Tensor) -> Tensor:
             with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
                 embeddings = embed_image(pixels)
-            with torch.autocast(pixels.device.type, enabled=False):
-                return self.scale * self._compare(embeddings)
+            return self.scale * self._compare(embeddings)
 
         return logits
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> Tensor:
         """Classes, see `best`."""
-        return best(self.cosines(pixels))
+        return best(self.similarities(pixels))
 
     def _compare(self, embeddings: Tensor) -> Tensor:
-        return F.normalize(embeddings.float(), dim=-1) @ self.features.T
+        head = self.backbone.head
+        return head.similarities(head.images(embeddings), self.features)
 
 
 def best(outputs: Tensor) -> Tensor:
@@ -64,8 +63,8 @@ def best(outputs: Tensor) -> Tensor:
     return outputs.argmax(dim=1).masked_fill(outputs.isnan().any(dim=1), -1)
 
 
-class CleanCosines:
-    """Cosines of clean images, computed once for all probes of a split, as far as `limit` bytes of the host reach."""
+class CleanSimilarities:
+    """Similarities of clean images, computed once for all probes of a split, as far as `limit` bytes of the host reach."""
 
     def __init__(self, classifier: ZeroShot, limit: int = MEMORY) -> None:
         self.classifier = classifier
@@ -74,11 +73,11 @@ class CleanCosines:
 
     @torch.no_grad()
     def __call__(self, split: str, index: Tensor, pixels: Tensor) -> Tensor:
-        """Cosines (B, K) of the images (B, 3, H, W) at positions `index` (B,) of a split."""
+        """Similarities (B, K) of the images (B, 3, H, W) at positions `index` (B,) of a split."""
         keys = [(split, number) for number in index.tolist()]
         if all(key in self._rows for key in keys):
             return torch.stack([self._rows[key] for key in keys]).to(pixels.device)
-        cosines = self.classifier.cosines(pixels)
-        if (len(self._rows) + len(keys)) * cosines[0].nbytes <= self.limit:
-            self._rows |= dict(zip(keys, cosines.cpu(), strict=True))
-        return cosines
+        found = self.classifier.similarities(pixels)
+        if (len(self._rows) + len(keys)) * found[0].nbytes <= self.limit:
+            self._rows |= dict(zip(keys, found.cpu(), strict=True))
+        return found

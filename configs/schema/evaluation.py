@@ -6,6 +6,7 @@ from typing import Literal
 from configs.errors import FieldError
 from configs.schema.attack import Attack
 from configs.schema.checks import above, at_least
+from configs.schema.superclass import SuperclassEvaluation
 
 Score = Literal["mcm"]
 
@@ -33,6 +34,7 @@ class EvaluationConfig:
     mcm_temperature     MCM's tau on raw cosines; null: 1 / the model's logit scale. The paper has 1.
     eps_sweep_255       PGD radii for the accuracy-by-eps curve, with `attacked_samples` samples.
     pictures            how many clean / adversarial pairs are kept for the report.
+    superclass          attacks on each level of `hierarchy` and their effect on all others; null leaves them out.
     """
 
     split: Literal["val", "test"] = "test"
@@ -54,6 +56,7 @@ class EvaluationConfig:
     mcm_temperature: float | None = None
     eps_sweep_255: list[float] = field(default_factory=list)
     pictures: int = 0
+    superclass: SuperclassEvaluation | None = None
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, samples=self.samples, attacked_samples=self.attacked_samples)

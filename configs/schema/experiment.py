@@ -8,6 +8,7 @@ from configs.schema.attack import Attack, NoAttack
 from configs.schema.checks import at_least
 from configs.schema.data import ClassificationData, Data, ImageTextData
 from configs.schema.evaluation import EvaluationConfig
+from configs.schema.hierarchy import HierarchyConfig
 from configs.schema.logging import LoggingConfig
 from configs.schema.model import ModelConfig
 from configs.schema.module import Module, OptimConfig, RobustFinetuning
@@ -23,6 +24,7 @@ class ExperimentConfig:
     output: str = "outputs"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: Data = field(default_factory=ClassificationData)
+    hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
     module: Module = field(default_factory=RobustFinetuning)
     attack: Attack = field(default_factory=NoAttack)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -4,34 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.schema.checks import above, at_least, fraction
-
-
-@dataclass(frozen=True)
-class TeCoA:
-    """Text-guided contrastive adversarial training (Mao et al. 2023): cross-entropy of adversarial images."""
-
-    kind: Literal["tecoa"] = "tecoa"
-    logit_scale: float | None = None  # fixed scale of the cosine; null: the model's own (FARE's repository fixes 100)
-    clean_weight: float = 0.0  # weight of the same loss on clean images
-
-    def __post_init__(self) -> None:
-        above(0, logit_scale=self.logit_scale)
-        at_least(0, clean_weight=self.clean_weight)
-
-
-@dataclass(frozen=True)
-class FARE:
-    """Unsupervised adversarial fine-tuning (Schlarmann et al. 2024): squared distance to the original embedding."""
-
-    kind: Literal["fare"] = "fare"
-    clean_weight: float = 0.0  # weight of the same distance on clean images
-
-    def __post_init__(self) -> None:
-        at_least(0, clean_weight=self.clean_weight)
-
-
-Objective = TeCoA | FARE
-OBJECTIVES: dict[str, type] = {"tecoa": TeCoA, "fare": FARE}
+from configs.schema.objective import Objective, TeCoA
 
 
 @dataclass(frozen=True)

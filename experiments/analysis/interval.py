@@ -1,7 +1,10 @@
-"""How far a share that was measured on n samples may be from the truth."""
+"""How far a share that was measured on n samples, or a mean over a few runs, may be from the truth."""
 
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
+
+import numpy as np
 
 
 def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -20,3 +23,17 @@ def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float
 def overlap(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool:
     """Whether two closed intervals share a point; False where one of them lacks."""
     return one is not None and other is not None and one[0] <= other[1] and other[0] <= one[1]
+
+
+def bootstrap(values: Sequence[float], confidence: float = 0.95, resamples: int = 10_000) -> tuple[float, float] | None:
+    """The percentile bootstrap interval of the mean of values (Efron 1979); None for fewer than two of them.
+
+    The resamples are the same at every call. It is too narrow for a few values: of five normal ones it holds the true
+    mean in about 84 of 100 cases, not 95.
+    """
+    if len(values) < 2:
+        return None
+    sample = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(0).integers(0, len(sample), (resamples, len(sample)))
+    low, high = np.quantile(sample[drawn].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -150,3 +150,18 @@ def load_config(folder: Path) -> str:
     """The resolved configuration's YAML as it was saved; empty where there is none."""
     path = folder / "config.yaml"
     return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def load_head(folder: Path) -> dict[str, float]:
+    """`curvature` and `log_logit_scale` of the model that a run left, where it is hyperbolic; empty otherwise.
+
+    Raises UserError where the file is not what an exported head is.
+    """
+    path = folder / "model" / "hyperbolic_head.json"
+    if not path.is_file():
+        return {}
+    try:
+        head = json.loads(path.read_bytes())
+        return {name: float(head[name]) for name in ("curvature", "log_logit_scale")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a hyperbolic head ({error!r}); remove it to go on without margins") from error

@@ -10,7 +10,14 @@ METRICS = {
     "fpr95_ood_pos": "FPR95, OOD positive",
     "aupr_in": "AUPR, ID positive",
     "aupr_out": "AUPR, OOD positive",
+    "level_accuracy": "accuracy by prompt",
+    "mean_level_accuracy": "accuracy by prompt, mean over levels",
+    "mean_level_robust_accuracy": "accuracy by prompt, mean over levels",
+    "hierarchical_precision": "hierarchical precision",
+    "hierarchical_recall": "hierarchical recall",
+    "consistency": "consistency of the levels",
 }
+DISTANCES = {"tree_induced_error": "tree-induced error, edges", "lca_height": "height of mistakes, levels"}
 SPLITS = {
     "near": "near-OOD",
     "near_seen": "near-OOD, seen in pretraining",
@@ -35,8 +42,8 @@ VERSIONS = {"standard": "AutoAttack", "plus": "AutoAttack plus", "rand": "AutoAt
 
 
 def metric(name: str) -> str:
-    """A metric's name; unknown ones as they are."""
-    return METRICS.get(name, name)
+    """A metric's name, of a share or a distance; unknown ones as they are."""
+    return (METRICS | DISTANCES).get(name, name)
 
 
 def split(name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SWEEP = "sweep"  # attack_name of the accuracy-by-eps curve
+SUPERCLASS = "superclass"  # attack_name of the superclass matrix's clean figures
 PROVENANCE = ("config_hash", "git_sha", "manifest_digest", "versions", "seconds", "device")
 
 
@@ -15,9 +16,11 @@ class Row:
 
     value        a share in [0, 1] for accuracies and detection metrics.
     n            samples that it was measured on.
-    level, tree  0 and None for leaf classes; >= 1 and the tree's name above them; None where classes play no part.
-    attack       the attack's whole setting; None on clean pictures.
-    attack_name  what the configuration calls it; `SWEEP` for the accuracy-by-eps curve, also at eps 0.
+    level, tree  0 and None for leaf classes; >= 1 and the tree's name above them; None where classes play no part, and
+                 a level of None for all levels of a tree, or of the forest.
+    attack       the attack's whole setting; None on clean pictures. Where it aims at a level, `aim` has tree and level.
+    attack_name  what the configuration calls it, with `>LEVEL` where it aims at one; `SWEEP` for the accuracy-by-eps
+                 curve, also at eps 0; `SUPERCLASS` for the superclass matrix's clean pictures.
     score        the open-world score behind a detection metric; None for others.
     checks       what speaks for or against trusting the figure; `suspect` lists reasons against.
     """
@@ -64,6 +67,11 @@ class Row:
     def clean(self) -> bool:
         """Whether it was measured on clean pictures, and not as a point of the sweep."""
         return self.attack is None and self.attack_name is None
+
+    @property
+    def superclass(self) -> bool:
+        """Whether it is of the superclass matrix, which has tables and plots of its own."""
+        return self.attack_name == SUPERCLASS or "aim" in (self.attack or {})
 
     @property
     def eps_255(self) -> float:

@@ -59,10 +59,11 @@ def stages_of(rows: Sequence[Row], wanted: Sequence[str] = ("before", "after")) 
 
 
 def lines(rows: Sequence[Row], stages: Sequence[str]) -> list[Line]:
-    """The table's lines: clean pictures, attacks, open-world splits. The eps sweep is left to its curve."""
+    """The table's lines: clean pictures, attacks, open-world splits. The eps sweep is left to its curve, and
+    the superclass matrix to its own tables."""
     answers: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in rows:
-        if row.stage in stages and row.attack_name != SWEEP:
+        if row.stage in stages and row.attack_name != SWEEP and not row.superclass:
             answers.setdefault(row.question, {})[row.stage] = row
     ordered = [{stage: found[stage] for stage in stages if stage in found} for found in answers.values()]
     firsts = [next(iter(found.values())) for found in ordered]

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema.attack import PGD
-from configs.schema.module import OptimConfig, TeCoA
+from configs.schema.module import OptimConfig
+from configs.schema.objective import TeCoA
 from experiments.bench.rounds import interleaved, paired_ratio
 from experiments.bench.table import Row
 from experiments.bench.targets import row
 from experiments.plan import untrained
 from lightning_modules.backbones import Backbone
+from lightning_modules.hierarchy import Forest
 from lightning_modules.robust_finetuning import RobustFinetuning
 
 MODEL = "ViT-B-32"
@@ -52,8 +54,8 @@ class _Bench:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.attack = PGD(steps=STEPS, eps_255=4.0, step_255=2.0)
         self.module = RobustFinetuning(
-            backbone, TeCoA(), self.attack, OptimConfig(), total_steps=1000, class_names=CLASSES, templates=TEMPLATES,
-            seed=0, log_every=1000,
+            backbone, TeCoA(), self.attack, OptimConfig(), total_steps=1000, forest=Forest(CLASSES), templates=TEMPLATES, seed=0,
+            log_every=1000,
         ).to(device)  # fmt: skip
         self.module.setup("fit")
         self.module.on_fit_start()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks.method import Answer
-from lightning_modules.attacks.projection import Norm, direction, project
+from lightning_modules.attacks.projection import Norm, direction_, project_
 from lightning_modules.attacks.walks import Samples, Walks
 
 _MOMENTUM = 0.75  # alpha: weight of the new step against the last move
@@ -28,11 +28,13 @@ class Schedule:
 
 @dataclass
 class Ascent(Walks):
-    """B independent walks of AutoPGD (Croce & Hein 2020, alg. 1), each at an iteration of its own."""
+    """B independent walks of AutoPGD (Croce & Hein 2020, alg. 1), each at an iteration of its own.
+
+    Images are changed in place, so that a step needs one batch of them beside the state and the gradient.
+    """
 
     aim: Tensor  # int64 (B,): the target class; the label's place is taken by `target`
-    previous: Tensor  # float32 (B, C, H, W), as the next three
-    gradient: Tensor
+    previous: Tensor  # float32 (B, C, H, W), as the next two
     best: Tensor
     best_gradient: Tensor
     best_loss: Tensor  # float32 (B,)
@@ -56,10 +58,9 @@ class Ascent(Walks):
             target=samples.target,
             pixels=start,
             aim=aim,
-            previous=start,
-            gradient=start,
-            best=start,
-            best_gradient=start,
+            previous=start.clone(),
+            best=start.clone(),
+            best_gradient=start.clone(),
             best_loss=lowest,
             last_loss=lowest,
             reviewed_loss=lowest,
@@ -72,44 +73,50 @@ class Ascent(Walks):
         )
 
     def advance(self, answer: Answer, eps: float, norm: Norm, schedule: Schedule) -> None:
-        """Takes in what the model says about `pixels`, and moves on where a gradient shows the way."""
+        """Takes in what the model says about `pixels`, and moves on where a gradient, overwritten then, shows the way."""
         begins = self.iteration < 0
         improved = begins | (answer.losses > self.best_loss)
-        self.best = torch.where(_images(improved), self.pixels, self.best)
+        _replace(self.best, improved, self.pixels)
         self.best_loss = torch.where(improved, answer.losses, self.best_loss)
         self.iteration = self.iteration + 1
         if answer.gradient is None:
             return
-        self.gradient = answer.gradient
-        self.best_gradient = torch.where(_images(improved), answer.gradient, self.best_gradient)
+        _replace(self.best_gradient, improved, answer.gradient)
         self.reviewed_loss = torch.where(begins, answer.losses, self.reviewed_loss)
         self.increases = self.increases + (~begins & (answer.losses > self.last_loss))
         # The reference compares the first step's loss with 0, not with the start's.
         self.last_loss = torch.where(begins, 0.0, answer.losses)
         self.waited = self.waited + ~begins
-        self._review(schedule)
-        self._move(eps, norm)
+        halve = self._review(schedule)
+        _replace(self.pixels, halve, self.best)
+        _replace(answer.gradient, halve, self.best_gradient)
+        self._move(answer.gradient, eps, norm)
 
-    def _move(self, eps: float, norm: Norm) -> None:
-        """One step of ascent with momentum, eq. 3."""
+    def _move(self, gradient: Tensor, eps: float, norm: Norm) -> None:
+        """One step of ascent with momentum, eq. 3: the next pixels take the gradient's place."""
         weight = torch.where(self.iteration == 0, 1.0, _MOMENTUM).view(-1, 1, 1, 1)
-        ascended = project(self.pixels + self.step_size * direction(self.gradient, norm), self.clean, eps, norm)
-        moved = self.pixels + (ascended - self.pixels) * weight + (self.pixels - self.previous) * (1.0 - weight)
-        self.previous, self.pixels = self.pixels, project(moved, self.clean, eps, norm)
+        moved = project_(direction_(gradient, norm).mul_(self.step_size).add_(self.pixels), self.clean, eps, norm)
+        last_move = self.previous.neg_().add_(self.pixels).mul_(1.0 - weight)
+        moved.sub_(self.pixels).mul_(weight).add_(self.pixels).add_(last_move)
+        self.previous, self.pixels = self.pixels, project_(moved, self.clean, eps, norm)
 
-    def _review(self, schedule: Schedule) -> None:
-        """Where a window ends: halve the step size and go back to the best point, if a condition of sec. 3.2 holds."""
+    def _review(self, schedule: Schedule) -> Tensor:
+        """Where a window ends: halves the step size, if a condition of sec. 3.2 holds, and says where, bool (B,), since
+        there the walk goes back to the best point."""
         due = self.waited == self.window
         oscillates = self.increases <= _OSCILLATION * self.window
         stalls = ~self.halved & (self.reviewed_loss >= self.best_loss)
         halve = due & (oscillates | stalls)
         self.step_size = torch.where(_images(halve), self.step_size / 2.0, self.step_size)
-        self.pixels = torch.where(_images(halve), self.best, self.pixels)
-        self.gradient = torch.where(_images(halve), self.best_gradient, self.gradient)
         self.halved = torch.where(due, halve, self.halved)
         self.reviewed_loss = torch.where(due, self.best_loss, self.reviewed_loss)
         self.window = torch.where(due, (self.window - schedule.shrink).clamp_min(schedule.shortest), self.window)
         self.waited, self.increases = self.waited.masked_fill(due, 0), self.increases.masked_fill(due, 0)
+        return halve
+
+
+def _replace(images: Tensor, where: Tensor, others: Tensor) -> None:
+    torch.where(_images(where), others, images, out=images)
 
 
 def _images(mask: Tensor) -> Tensor:

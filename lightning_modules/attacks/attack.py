@@ -98,6 +98,11 @@ def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(1) != labels) | logits.isnan().any(1)
 
 
+def zero_share(gradient: Tensor) -> Tensor:
+    """Share of the coordinates that are exactly 0, float32 (B,), of a gradient (B, C, H, W)."""
+    return (gradient == 0).flatten(1).sum(1) / gradient.shape[1:].numel()
+
+
 def input_gradient(model_fn: ModelFn, pixels: Tensor, target: Tensor, loss_fn: LossFn) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward to the pixels.
 

@@ -1,18 +1,18 @@
 """Attacks in a row, as AutoAttack has it: each works on the samples that the ones before left standing."""
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_modules.attacks import noise
 from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, ask, check_mode
 from lightning_modules.attacks.engine import Engine, Outcome
 from lightning_modules.attacks.expectation import Expectation
 from lightning_modules.attacks.method import Method
-from lightning_modules.attacks.walks import Samples
+from lightning_modules.attacks.walks import Samples, take
 
 
 @dataclass(frozen=True)
@@ -81,71 +81,79 @@ class AutoAttack:
 class Stream:
     """Engines in a row: the survivors of one are the samples of the next.
 
-    Each stage has slots of its own and waits until it can fill them, so that the model sees full batches until the
-    samples run out. Losses of different methods do not compare: a sample that no stage fells keeps the pixels of the
-    first.
+    The survivors of the first are collected until they fill the slots. Then its walks are brought to their end, and the
+    survivors go through the others together, engine after engine. So one engine at a time has walks, which are several
+    images each, and the model sees full batches in the first and, but for those that fall on the way, in the others.
+
+    Losses of different methods do not compare: a sample that no engine fells keeps the pixels of the first.
     """
 
     def __init__(self, engines: list[Engine[Any]]) -> None:
-        self.engines = engines
-        self._entered: dict[int, Samples] = {}  # samples under attack, by number
-        self._first: dict[int, Outcome] = {}  # what the first stage found for samples that are in a later one
+        self.first, self.later = engines[0], engines[1:]
+        self._survivors: deque[Samples] = deque()  # of the first
+        self._found: dict[int, _Found] = {}  # by the number of samples that survived the first
 
     @property
     def queries(self) -> int:
         """Images that the model was asked about."""
-        return sum(engine.queries for engine in self.engines)
+        return sum(engine.queries for engine in (self.first, *self.later))
 
     def push(self, samples: Samples) -> list[Outcome]:
         """Takes samples in, with numbers that are not under attack already; returns those that left meanwhile."""
         return list(self.flow(samples))
 
     def finish(self) -> list[Outcome]:
-        """Works until no sample is left, stage by stage."""
+        """Works until no sample is left, engine by engine."""
         return list(self.flow())
 
     def flow(self, samples: Samples | None = None) -> Iterator[Outcome]:
         """`push`, or `finish` without samples; yields each outcome as soon as it is known."""
-        if samples is not None and len(self.engines) > 1:
-            self._entered |= dict(zip(samples.row.tolist(), _singles(samples), strict=True))
-        for stage, engine in enumerate(self.engines):
-            new = self._own(samples, 0) if samples is not None and stage == 0 else None
-            for outcome in engine.flow(new, finish=samples is None):
-                yield from self._sort_out(stage, outcome)
+        if samples is not None and len(samples):
+            self.first.waiting.append(samples)
+        while self.first.held >= (1 if samples is None else self.first.slots):
+            yield from self._sift(self.first.work())
+            if sum(map(len, self._survivors)) >= self.first.slots:
+                yield from self._go_on()
+        while samples is None and self._survivors:
+            yield from self._go_on()
+        self.first.fill()
 
-    def _own(self, samples: Samples, stage: int) -> Samples:
-        return replace(samples, seeds=noise.derive(samples.seeds, stage))
+    def _sift(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """Of the first engine's outcomes those that are final."""
+        for outcome in outcomes:
+            if not self.later or bool(outcome.fallen.all()):
+                yield outcome
+                continue
+            self._survivors.append(outcome.samples)
+            for number, *found in zip(outcome.row.tolist(), outcome.pixels, outcome.zero_gradient, strict=True):
+                self._found[number] = _Found(*(each.clone() for each in found))
 
-    def _sort_out(self, stage: int, outcome: Outcome) -> Iterator[Outcome]:
-        """Of a stage's outcome: the fallen leave, and so does everyone after the last; the others wait for the next."""
-        if stage + 1 == len(self.engines):
-            yield self._settled(outcome)
-            return
-        if bool(outcome.fallen.any()):
-            yield self._settled(outcome.select(outcome.fallen))
-        standing = outcome.select(~outcome.fallen)
-        if len(standing):
-            self._go_on(stage, standing)
-
-    def _go_on(self, stage: int, standing: Outcome) -> None:
-        numbers = standing.row.tolist()
-        if stage == 0:
-            self._first |= dict(zip(numbers, _singles(standing), strict=True))
-        samples = Samples.join([self._entered[number] for number in numbers])
-        self.engines[stage + 1].waiting.append(self._own(samples, stage + 1))
+    def _go_on(self) -> Iterator[Outcome]:
+        """As many survivors as there are slots go through the later engines."""
+        yield from self._sift(self.first.drain())
+        together = [take(self._survivors, self.first.slots)]
+        for engine in self.later:
+            engine.waiting.extend(together)
+            together = []
+            for outcome in engine.flow():
+                if bool(outcome.fallen.all()) or engine is self.later[-1]:
+                    yield self._settled(outcome)
+                else:
+                    together.append(outcome.samples)
 
     def _settled(self, outcome: Outcome) -> Outcome:
-        """The outcome with the first stage's share of zero gradients, and its pixels where no stage succeeded."""
-        pixels, shares = list(outcome.pixels), list(outcome.zero_gradient)
+        """The outcome with the first engine's share of zero gradients, and its pixels where no engine succeeded."""
         for place, (number, fell) in enumerate(zip(outcome.row.tolist(), outcome.fallen.tolist(), strict=True)):
-            self._entered.pop(number, None)
-            first = self._first.pop(number, None)
-            if first is not None:
-                shares[place] = first.zero_gradient[0]
-                pixels[place] = pixels[place] if fell else first.pixels[0]
-        return replace(outcome, pixels=torch.stack(pixels), zero_gradient=torch.stack(shares))
+            found = self._found.pop(number)
+            outcome.zero_gradient[place] = found.zero_gradient
+            if not fell:
+                outcome.pixels[place] = found.pixels
+        return outcome
 
 
-def _singles(rows: Any) -> list[Any]:
-    """One by one, in memory of their own, so that a batch does not outlive its last sample."""
-    return [rows.select(place[None]) for place in torch.arange(len(rows), device=rows.row.device)]
+class _Found(NamedTuple):
+    """What the first engine found for a sample that it did not fell, in memory of its own, so that a batch does not
+    outlive its last sample: pixels (C, H, W) and the share of zero gradients ()."""
+
+    pixels: Tensor
+    zero_gradient: Tensor

@@ -11,7 +11,7 @@ from lightning_modules.attacks import noise
 from lightning_modules.attacks.attack import LossFn
 from lightning_modules.attacks.losses import margin
 from lightning_modules.attacks.method import Answer
-from lightning_modules.attacks.projection import direction, project, uniform_start
+from lightning_modules.attacks.projection import direction_, project_, uniform_start
 from lightning_modules.attacks.walks import Samples, Walks
 
 _INSIDE = 0.999999  # the original's: keeps the codes of pixels 0 and 1 finite
@@ -222,8 +222,8 @@ class CWLinf:
         walks.best_loss = torch.where(better, answer.losses, walks.best_loss)
         walks.iteration = walks.iteration + 1
         if answer.gradient is not None:
-            moved = direction(answer.gradient, "linf").mul_(self.step).add_(walks.pixels)
-            moved = project(moved, walks.clean, self.eps, "linf")
+            moved = direction_(answer.gradient, "linf").mul_(self.step).add_(walks.pixels)
+            moved = project_(moved, walks.clean, self.eps, "linf")
             walks.pixels = torch.where(_images(self.over(walks)), walks.pixels, moved)
 
     def over(self, walks: Climb) -> Tensor:

@@ -1,5 +1,6 @@
 """Fast adaptive boundary attack, targeted."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from lightning_modules.attacks.losses import margin, targeted_margin
 from lightning_modules.attacks.method import Answer
 from lightning_modules.attacks.walks import Samples, Walks
 
+_PARTS = 8
 _SHORTEST = 1e-8  # as in AutoAttack's reference: two moves of length 0 weigh the same
 
 
@@ -80,7 +82,7 @@ class TargetedFAB:
             aim=aim,
             iteration=torch.zeros_like(samples.row),
             stepped=torch.zeros_like(samples.row, dtype=torch.bool),
-            best=samples.clean,
+            best=samples.clean.clone(),
             best_margin=margin(samples.outputs, samples.target),
         )
 
@@ -103,26 +105,33 @@ class TargetedFAB:
             onward = self._check(walks, answer, over)
         else:
             onward = self.step(walks, answer.losses, answer.gradient)
-        walks.pixels = torch.where(_images(over), walks.pixels, onward)
+        walks.pixels = torch.where(_images(over), walks.pixels, onward, out=onward)
         walks.stepped = ~over & (answer.gradient is not None)
 
     def _check(self, walks: BoundaryWalks, answer: Answer, over: Tensor) -> Tensor:
         """Takes in whether the ends of steps are adversarial; the way back where they are."""
         self._remember(walks, margin(answer.outputs, walks.target))
         walks.iteration = walks.iteration + ~over
-        back = misclassified(answer.outputs, walks.target)
-        return torch.where(_images(back), torch.lerp(walks.clean, walks.pixels, self.beta), walks.pixels)
+        left = torch.where(misclassified(answer.outputs, walks.target), self.beta, 1.0)  # of the perturbation
+        return torch.lerp(walks.clean, walks.pixels, _images(left))
 
     def step(self, walks: BoundaryWalks, height: Tensor, gradient: Tensor) -> Tensor:
-        """The end of a step (eq. 6 to 9) for the targeted margin's value (B,) and gradient (B, C, H, W) at `pixels`."""
-        here, clean, normal = walks.pixels.flatten(1), walks.clean.flatten(1), gradient.flatten(1)
+        """The end of a step (eq. 6 to 9) for the targeted margin's value (B,) and gradient (B, C, H, W) at `pixels`; in
+        the place of the gradient, and for some samples at a time, since sorting takes the memory of many images."""
         height = height.nan_to_num(nan=0.0)  # no boundary in sight
+        few = math.ceil(len(height) / _PARTS)
+        columns = (each.split(few) for each in (walks.pixels.flatten(1), walks.clean.flatten(1), height))
+        for normal, *part in zip(gradient.flatten(1).split(few), *columns, strict=True):
+            normal.copy_(self._end(normal, *part))
+        return gradient
+
+    def _end(self, normal: Tensor, here: Tensor, clean: Tensor, height: Tensor) -> Tensor:
+        """As `step`, of images (B, N)."""
         from_here = shortest_move(here, normal, height, self.norm)
         from_clean = shortest_move(clean, normal, height + (normal * (clean - here)).sum(1), self.norm)
         near, far = (length(move, self.norm).clamp_min_(_SHORTEST) for move in (from_here, from_clean))
         weight = (near / (near + far)).clamp_max_(self.alpha_max)[:, None]
-        end = torch.lerp(here + self.eta * from_here, clean + self.eta * from_clean, weight)
-        return end.clamp_(0.0, 1.0).view_as(walks.pixels)
+        return torch.lerp(here + self.eta * from_here, clean + self.eta * from_clean, weight).clamp_(0.0, 1.0)
 
     def over(self, walks: BoundaryWalks) -> Tensor:
         return walks.iteration >= self.steps
@@ -137,7 +146,7 @@ class TargetedFAB:
 
     def _remember(self, walks: BoundaryWalks, margins: Tensor) -> None:
         better = self.inside(walks) & (margins > walks.best_margin)
-        walks.best = torch.where(_images(better), walks.pixels, walks.best)
+        torch.where(_images(better), walks.pixels, walks.best, out=walks.best)
         walks.best_margin = torch.where(better, margins, walks.best_margin)
 
 

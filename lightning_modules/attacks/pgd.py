@@ -6,8 +6,16 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks import noise
-from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, check_mode, input_gradient
-from lightning_modules.attacks.projection import Norm, direction, project, uniform_start
+from lightning_modules.attacks.attack import (
+    Adversarial,
+    FallenFn,
+    LossFn,
+    ModelFn,
+    check_mode,
+    input_gradient,
+    zero_share,
+)
+from lightning_modules.attacks.projection import Norm, direction_, project_, uniform_start
 from lightning_modules.attacks.trials import Trial, best_of
 
 
@@ -64,14 +72,16 @@ class PGD:
     ) -> tuple[Tensor, Tensor]:
         """The last iterate, and the share of zero gradients at the first."""
         pixels = uniform_start(clean, seeds, self.eps, self.norm) if self.random_start else clean
-        velocity = zero_gradient = clean.new_zeros(len(clean))
+        zero_gradient = clean.new_zeros(len(clean))
+        velocity = torch.zeros_like(clean) if self.momentum else clean
         for step in range(self.steps):
             _, _, gradient = input_gradient(model_fn, pixels, target, loss_fn)
             if step == 0:
-                zero_gradient = (gradient == 0).flatten(1).float().mean(1)
-                velocity = torch.zeros_like(gradient) if self.momentum else gradient
-            velocity = self._accelerate(velocity, gradient) if self.momentum else gradient
-            pixels = project(direction(velocity, self.norm).mul_(self.step).add_(pixels), clean, self.eps, self.norm)
+                zero_gradient = zero_share(gradient)
+            if self.momentum:
+                gradient = self._accelerate(velocity, gradient).clone()
+            moved = direction_(gradient, self.norm).mul_(self.step).add_(pixels)
+            pixels = project_(moved, clean, self.eps, self.norm)
         return pixels, zero_gradient
 
     def _accelerate(self, velocity: Tensor, gradient: Tensor) -> Tensor:

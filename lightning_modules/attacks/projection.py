@@ -12,8 +12,8 @@ Norm = Literal["linf", "l2"]
 _TINY = 1e-12  # as in AutoAttack's reference: a gradient of exactly 0 gives a step of 0
 
 
-def project(pixels: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
-    """The pixels, moved into the ball of radius `eps` around `clean` and into [0, 1].
+def project_(pixels: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Moves the pixels into the ball of radius `eps` around `clean` and into [0, 1], in place.
 
     For L-inf this is the nearest such point. For L2 it is the projection on the ball, then clamped: feasible, since
     `clean` is in the box, though not always the nearest.
@@ -23,22 +23,24 @@ def project(pixels: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
         eps: radius, in units of the pixel range [0, 1].
     """
     if norm == "linf":
-        return pixels.clamp(clean - eps, clean + eps).clamp_(0.0, 1.0)
-    perturbation = pixels - clean
-    shrink = (eps / _length(perturbation).clamp_min(_TINY)).clamp_max(1.0)
-    return perturbation.mul_(shrink).add_(clean).clamp_(0.0, 1.0)
+        pixels.clamp_(min=clean - eps)  # a bound at a time, so that there is one more batch of images and not two
+        return pixels.clamp_(max=clean + eps).clamp_(0.0, 1.0)
+    pixels.sub_(clean)
+    shrink = (eps / _length(pixels).clamp_min(_TINY)).clamp_max(1.0)
+    return pixels.mul_(shrink).add_(clean).clamp_(0.0, 1.0)
 
 
-def direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """Steepest ascent of a linear function over the unit ball: the sign (L-inf), the gradient over its length (L2)."""
-    return gradient.sign() if norm == "linf" else gradient / (_length(gradient) + _TINY)
+def direction_(gradient: Tensor, norm: Norm) -> Tensor:
+    """Steepest ascent of a linear function over the unit ball, in place: the sign of its gradient (L-inf), the gradient
+    over its length (L2)."""
+    return gradient.sign_() if norm == "linf" else gradient.div_(_length(gradient).add_(_TINY))
 
 
 def uniform_start(clean: Tensor, seeds: Tensor, eps: float, norm: Norm) -> Tensor:
     """PGD's random start: uniform in the L-inf ball; uniform on the L2 sphere. Clamped to [0, 1]."""
     if norm == "linf":
         return noise.uniform(seeds, clean.shape[1:]).mul_(eps).add_(clean).clamp_(0.0, 1.0)
-    return direction(noise.normal(seeds, clean.shape[1:]), norm).mul_(eps).add_(clean).clamp_(0.0, 1.0)
+    return direction_(noise.normal(seeds, clean.shape[1:]), norm).mul_(eps).add_(clean).clamp_(0.0, 1.0)
 
 
 def boundary_start(clean: Tensor, seeds: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -74,7 +74,7 @@ class Square:
             clean=samples.clean,
             target=samples.target,
             pixels=start(samples.clean, seeds, iteration),
-            best=samples.clean,
+            best=samples.clean.clone(),
             best_loss=samples.clean.new_full((len(samples),), float("-inf")),
             seeds=seeds,
             iteration=iteration,
@@ -85,9 +85,10 @@ class Square:
 
     def advance(self, walks: Search, answer: Answer) -> None:
         improved = answer.losses > walks.best_loss
-        walks.best = _choose(improved.view(-1, 1, 1, 1), walks.pixels, walks.best)
+        walks.best.lerp_(walks.pixels, _weight(improved.view(-1, 1, 1, 1)))
         walks.best_loss = torch.where(improved, answer.losses, walks.best_loss)
         walks.iteration = walks.iteration + 1
+        walks.pixels = walks.best  # no longer needed, and the next ones take memory
         walks.pixels = self._paint(walks) if self.norm == "linf" else self._move(walks)
 
     def over(self, walks: Search) -> Tensor:
@@ -123,7 +124,7 @@ class Square:
         side = windows.side(windows.level(walks.iteration - 1), height, width, odd=False)
         inside = windows.place(side, draws[:, :2], height, width).mask(height, width)
         painted = (walks.clean + _signs(draws[:, 2:, None, None]) * self.eps).clamp_(0.0, 1.0)
-        return _choose(inside, painted, walks.best)
+        return torch.lerp(walks.best, painted, _weight(inside), out=painted)
 
     def _move(self, walks: Search) -> Tensor:
         """L2 and L1 (alg. 3): the mass of two windows, and what is left of the budget, goes to the first of them."""
@@ -139,13 +140,14 @@ class Square:
 
         perturbation = walks.best - walks.clean
         mass = self._mass(perturbation)
-        windowed = (mass * either).sum((2, 3), keepdim=True)
         unused = (self.eps**self._power - mass.sum((1, 2, 3), keepdim=True)).clamp_min(0.0)
+        windowed = mass.mul_(either).sum((2, 3), keepdim=True)
+        del mass
         budget = self._root(unused / channels + windowed) * (channels if self.norm == "l1" else 1)
-        old = perturbation * first
-        fresh = old / (self._length(old, (2, 3)) + _TINY) + pattern * _signs(draws[:, 5:, None, None])
-        fresh = fresh * (budget / (self._length(fresh, (2, 3)) + _TINY))
-        return self._within(perturbation * (1.0 - either) + fresh, walks.clean)
+        fresh = perturbation * first
+        fresh.div_(self._length(fresh, (2, 3)) + _TINY).add_(pattern * _signs(draws[:, 5:, None, None]))
+        fresh.mul_(budget / (self._length(fresh, (2, 3)) + _TINY))
+        return self._within(perturbation.mul_(1.0 - either).add_(fresh), walks.clean)
 
     def _within(self, perturbation: Tensor, clean: Tensor) -> Tensor:
         """Pixels on the sphere, then in [0, 1] (L2); the nearest in the set (L1)."""
@@ -173,6 +175,6 @@ def _signs(draws: Tensor) -> Tensor:
     return (draws >= 0).float().mul_(2.0).sub_(1.0)
 
 
-def _choose(mask: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
-    """torch.where, which is not vectorised on a CPU; `lerp` is exact at weights 0 and 1."""
-    return torch.lerp(otherwise, chosen, mask.to(chosen.dtype))
+def _weight(mask: Tensor) -> Tensor:
+    """For `lerp`, which is exact at weights 0 and 1; torch.where is not vectorised on a CPU."""
+    return mask.float()

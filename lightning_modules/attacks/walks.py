@@ -1,8 +1,9 @@
 """Rows of tensors that come, go and change places together: samples that wait, and samples that are being attacked."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,10 @@ class Rows:
         """The rows at these places, int64 (R,) or bool (B,); a copy."""
         return replace(self, **{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
+    def part(self, first: int, end: int) -> Self:
+        """The rows from one place to before another; views."""
+        return replace(self, **{each.name: getattr(self, each.name)[first:end] for each in fields(self)})
+
     def put(self, places: Tensor, others: Self) -> None:
         """Other rows in the place of some of these, int64 (R,); in place, so that it costs no more than what comes."""
         seen: set[int] = set()
@@ -31,6 +36,16 @@ class Rows:
                 setattr(self, each.name, held)
             seen.add(held.data_ptr())
             held.index_copy_(0, places, getattr(others, each.name))
+
+    def keep(self, rows: Tensor) -> None:
+        """These rows alone, int64 (R,); field by field, so that one at most is there twice."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name)[rows])
+
+    def extend(self, others: Self) -> None:
+        """Other rows behind these; field by field, as `keep`, and the others are used up."""
+        for each in fields(self):
+            setattr(self, each.name, torch.cat([getattr(self, each.name), vars(others).pop(each.name)]))
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
@@ -48,6 +63,22 @@ class Samples(Rows):
     outputs: Tensor  # (B, K): the model's on `clean`; targeted methods rank the classes by it
     seeds: Tensor  # int64 (B,), see `noise.derive`
     trial: Tensor  # int64 (B,): which of the method's trials comes next; 0 at first
+
+
+AnyRows = TypeVar("AnyRows", bound=Rows)
+
+
+def take(waiting: deque[AnyRows], most: int) -> AnyRows:
+    """The first rows of those that wait, at most so many and at least one; a copy, in memory of its own."""
+    parts = []
+    while waiting and most:
+        rows = waiting.popleft()
+        if len(rows) > most:
+            waiting.appendleft(rows.part(most, len(rows)))
+            rows = rows.part(0, most)
+        parts.append(rows)
+        most -= len(rows)
+    return parts[0].join(parts)
 
 
 @dataclass

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError, closest, did_you_mean
 from lightning_modules.attacks import noise
-from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, input_gradient
+from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, input_gradient, zero_share
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.attacks.projection import Norm, project
+from lightning_modules.attacks.projection import Norm, project_
 
 _NORMS: dict[str, Norm] = {  # that they have by themselves
     **dict.fromkeys(("FGSM", "BIM", "RFGSM", "FFGSM", "PGD", "EOTPGD", "TPGD", "UPGD", "PGDRS", "Jitter"), "linf"),
@@ -127,10 +127,10 @@ class TorchAttacks:
         with _generators(seed), torch.enable_grad():
             found = self._attack(asked, outputs.shape[1], seed)(clean, target).detach().float()
         found = torch.where(found.isfinite() & ~outputs.isnan().any(1).view(-1, 1, 1, 1), found, clean)
-        adversarial = project(found, clean, self.eps, self.budget)
+        adversarial = project_(found, clean, self.eps, self.budget)
         with torch.no_grad():
             fell = fallen(model_fn(adversarial), target) if fallen else nothing
-        return Adversarial(adversarial, (gradient == 0).flatten(1).float().mean(1), fell)
+        return Adversarial(adversarial, zero_share(gradient), fell)
 
     def _attack(self, asked: nn.Module, classes: int, seed: int) -> Any:
         fewest = {"APGDT": 4, "JSMA": 10, "APGD": 3 if self.arguments.get("loss") == "dlr" else 2}.get(self.name, 2)

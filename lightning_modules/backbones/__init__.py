@@ -4,6 +4,14 @@ from lightning_modules.backbones.backbone import Backbone
 from lightning_modules.backbones.export import export
 from lightning_modules.backbones.freezing import freeze, reference_copy
 from lightning_modules.backbones.load import load_backbone
-from lightning_modules.backbones.text import class_features
+from lightning_modules.backbones.text import class_features, prompt_embeddings
 
-__all__ = ["Backbone", "class_features", "export", "freeze", "load_backbone", "reference_copy"]
+__all__ = [
+    "Backbone",
+    "class_features",
+    "export",
+    "freeze",
+    "load_backbone",
+    "prompt_embeddings",
+    "reference_copy",
+]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from lightning_modules.backbones.tokenizer import Tokenizer
+from lightning_modules.heads import CosineHead, Head, HyperbolicHead
 
 
 class Backbone(nn.Module):
@@ -23,10 +24,12 @@ class Backbone(nn.Module):
     preprocess    its `preprocess_cfg`: mean and std of the pixels, and the size.
     tokenizer     captions -> token ids.
     merges        the byte-pair merges of a vocabulary of its own, or None for CLIP's.
+    hyperbolic    a head that it was trained with, or None: it compares by cosines.
     """
 
     mean: Tensor
     std: Tensor
+    hyperbolic: HyperbolicHead | None
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Backbone(nn.Module):
         self.preprocess = preprocess
         self.tokenizer = tokenizer
         self.merges = merges
+        self.hyperbolic = None
         self.image_size = _square(preprocess["size"])
         for name in ("mean", "std"):
             values = torch.tensor(preprocess[name], dtype=torch.float32).view(1, 3, 1, 1)
@@ -51,6 +55,11 @@ class Backbone(nn.Module):
     def visual(self) -> nn.Module:
         """The image tower, from normalised pixels (B, 3, size, size) to embeddings (B, D)."""
         return self.clip.get_submodule("visual")
+
+    @property
+    def head(self) -> Head:
+        """What compares images with class texts."""
+        return CosineHead(self.logit_scale) if self.hyperbolic is None else self.hyperbolic
 
     @property
     def logit_scale(self) -> Tensor:

@@ -16,6 +16,7 @@ from configs.errors import CheckpointError
 from lightning_modules.backbones.backbone import Backbone
 from lightning_modules.backbones.tokenizer import MERGES_FILE
 
+HEAD_FILE = "hyperbolic_head.json"  # of models that compare by hyperbolic distance; open_clip leaves it alone
 _WEIGHTS = "open_clip_model.safetensors"  # the first name that open_clip looks for
 
 
@@ -59,6 +60,8 @@ def _write(backbone: Backbone, folder: Path, half: bool) -> None:
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     # Metadata as transformers and open_clip write it.
     save_file(_weights(backbone, half), folder / _WEIGHTS, metadata={"format": "pt"})
+    if backbone.hyperbolic is not None:
+        (folder / HEAD_FILE).write_text(json.dumps(backbone.hyperbolic.as_dict(), indent=2) + "\n")
     if backbone.merges is not None:
         shutil.copyfile(backbone.merges, folder / MERGES_FILE)
     save_vocabulary: Any = getattr(backbone.tokenizer.encode, "save_pretrained", None)

@@ -1,6 +1,7 @@
 """A backbone from a name: the model that the project ships, open_clip's, a hub's or a folder's; a checkpoint on top."""
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from configs.errors import CheckpointError, ConfigError
 from configs.schema.model import ModelConfig
 from lightning_modules.backbones.backbone import Backbone
 from lightning_modules.backbones.checkpoint import load_weights
+from lightning_modules.backbones.export import HEAD_FILE
 from lightning_modules.backbones.tokenizer import MERGES_FILE, Tokenizer
+from lightning_modules.heads import HyperbolicHead
 
 MINI = Path(__file__).parent / "mini"  # the model that the project ships, in the layout of open_clip's local-dir
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
@@ -47,7 +50,19 @@ def load_backbone(config: ModelConfig) -> Backbone:
     visual: Any = clip.get_submodule("visual")
     merges = _merges(reference)
     tokenizer = _tokenizer(reference, architecture, merges)
-    return Backbone(clip, architecture, dict(visual.preprocess_cfg), tokenizer, merges).eval()
+    backbone = Backbone(clip, architecture, dict(visual.preprocess_cfg), tokenizer, merges).eval()
+    backbone.hyperbolic = _head(reference)
+    return backbone
+
+
+def _head(reference: str) -> HyperbolicHead | None:
+    path = Path(reference.removeprefix(_LOCAL)) / HEAD_FILE
+    if not reference.startswith(_LOCAL) or not path.is_file():
+        return None
+    try:
+        return HyperbolicHead.from_dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); export the model again") from error
 
 
 def _bundled(reference: str, config: ModelConfig) -> Architecture:

@@ -1,9 +1,8 @@
-"""Class names to the weights of a zero-shot classifier."""
+"""Class names to the texts of a zero-shot classifier."""
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import ConfigError
@@ -11,18 +10,25 @@ from lightning_modules.backbones.backbone import Backbone
 from lightning_modules.backbones.freezing import eval_mode
 
 
-@torch.no_grad()
 def class_features(backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """One text feature per class: the mean of its prompts' unit embeddings, scaled to unit length.
+    """One point per class, as the model's head has it; see `Head.texts`. Arguments and errors as for `prompt_embeddings`.
 
-    Prompt ensembling as of Radford et al. 2021, section 3.1.4. The text tower runs once over all prompts, in eval mode.
+    Returns:
+        float32 (N, D), on the backbone's device, without a gradient.
+    """
+    return backbone.head.texts(prompt_embeddings(backbone, class_names, templates)).detach()
+
+
+@torch.no_grad()
+def prompt_embeddings(backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Each class in each template, through the text tower: once over all prompts, in eval mode.
 
     Args:
         class_names: N names.
         templates: T prompts with `{c}` where the name goes.
 
     Returns:
-        (N, D), unit norm, on the backbone's device, without a gradient.
+        (N, T, D), not normalised, on the backbone's device, without a gradient.
 
     Raises:
         ConfigError: no template, or one without `{c}`.
@@ -36,5 +42,4 @@ def class_features(backbone: Backbone, class_names: Sequence[str], templates: Se
         raise ConfigError("text features need at least one class name and one template")
     prompts = [template.replace("{c}", name) for name in class_names for template in templates]
     with eval_mode(backbone):
-        embeddings = F.normalize(backbone.embed_text(prompts), dim=-1)
-    return F.normalize(embeddings.view(len(class_names), len(templates), -1).mean(dim=1), dim=-1)
+        return backbone.embed_text(prompts).view(len(class_names), len(templates), -1)

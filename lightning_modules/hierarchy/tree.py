@@ -1,13 +1,16 @@
 """A class hierarchy over the leaf classes of a data set."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from configs.errors import DataError
+from lightning_modules.hierarchy.naming import told_apart
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,50 @@ class Tree:
                 raise self._broken(f"no child of {above[min(childless)]!r} at level {level + 1}", "at least one each")
 
     @classmethod
+    def from_paths(
+        cls,
+        name: str,
+        paths: Sequence[Sequence[str]],
+        names: Mapping[str, str],
+        kinds: Mapping[str, str] | None = None,
+    ) -> "Tree":
+        """From the way of each leaf to the top. Levels list their classes in order of first appearance.
+
+        Args:
+            paths: per leaf, the id of the leaf and of its ancestors, nearest first; all of one length. A class may
+                stand on several levels.
+            names: id -> what the class is called. Two that share a name get longer ones, which no prompt confuses:
+                "crane, a kind of wading bird".
+            kinds: id -> id of what the class is a kind of, and so on upwards; None: its parent in `paths`.
+
+        Raises:
+            DataError: no leaf, a leaf that comes twice, paths of different lengths, a cycle, a class with two parents
+                on one level, two classes that nothing tells apart.
+        """
+        if len({len(path) for path in paths}) != 1:
+            raise DataError(f"tree {name!r} needs paths of one length, at least one; repeat the top of a shorter one")
+        ids = [tuple(dict.fromkeys(level)) for level in zip(*paths, strict=True)]
+        if len(ids[0]) < len(paths):
+            repeated = Counter(path[0] for path in paths).most_common(1)[0][0]
+            raise DataError(f"tree {name!r} has the leaf {names[repeated]!r} twice; leave one of them out")
+        above = _parents(name, paths, names)
+        if kinds is None:
+            kinds = {child: parent for level in above for child, parent in level.items() if child != parent}
+        called = told_apart(name, paths, names, kinds)
+        places = [{node: place for place, node in enumerate(level)} for level in ids]
+        return cls(
+            name,
+            tuple(tuple(called[node] for node in level) for level in ids),
+            tuple(tuple(places[number + 1][level[node]] for node in ids[number]) for number, level in enumerate(above)),
+        )
+
+    @classmethod
     def from_dict(cls, name: str, tree: Mapping[str, Any]) -> "Tree":
         """From {"levels": [[names], ...], "parents": [[indices], ...]}, as a manifest has it."""
         levels, parents = tree.get("levels", ()), tree.get("parents", ())
         if not _nested(levels, str) or not _nested(parents, int):
             raise DataError(
-                f"tree {name!r} of the manifest is not a tree; write it as "
-                '{"levels": [[names], ...], "parents": [[indices], ...]}'
+                f'tree {name!r} is not a tree; write it as {{"levels": [[names], ...], "parents": [[indices], ...]}}'
             )
         return cls(name, tuple(map(tuple, levels)), tuple(map(tuple, parents)))
 
@@ -79,7 +119,23 @@ class Tree:
         return classes
 
     def _broken(self, found: str, wanted: str) -> DataError:
-        return DataError(f"tree {self.name!r} of the manifest has {found}, and should have {wanted}")
+        return DataError(f"tree {self.name!r} has {found}, and should have {wanted}")
+
+
+def _parents(name: str, paths: Sequence[Sequence[str]], names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Per level but the last, the parent of each class."""
+    above: list[dict[str, str]] = [{} for _ in paths[0][1:]]
+    for path in paths:
+        distinct = [node for node, before in zip(path, (None, *path), strict=False) if node != before]
+        if len(set(distinct)) < len(distinct):
+            raise DataError(f"tree {name!r} has a cycle above {names[path[0]]!r}; let no class be its own ancestor")
+        for level, (child, parent) in zip(above, pairwise(path), strict=True):
+            if level.setdefault(child, parent) != parent:
+                raise DataError(
+                    f"class {names[child]!r} of tree {name!r} has two parents, {names[level[child]]!r} and "
+                    f"{names[parent]!r}; give it one"
+                )
+    return above
 
 
 def _nested(value: Any, kind: type) -> bool:

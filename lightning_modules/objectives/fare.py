@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_modules.attacks.losses import embedding_l2
-from lightning_modules.objectives.objective import Parts, combine
+from lightning_modules.objectives.objective import Needs, Parts, Views, combine
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,20 @@ class FARE:
     """
 
     clean_weight: float = 0.0
-    needs_reference: bool = True
 
     @property
-    def needs_clean(self) -> bool:
-        return self.clean_weight > 0
+    def needs(self) -> Needs:
+        return Needs(clean=self.clean_weight > 0, reference=True)
 
-    def target(self, labels: Tensor, reference: Tensor | None) -> Tensor:
-        if reference is None:
-            raise ValueError("FARE's target is the frozen original's embedding of the clean pixels, and none was given")
-        return reference.detach()
+    def target(self, labels: Tensor, answers: Tensor | None, reference: Tensor | None, texts: Tensor) -> Tensor:
+        assert reference is not None
+        return reference
 
-    def inner(self, embeddings: Tensor, target: Tensor) -> Tensor:
+    def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
         return embedding_l2(embeddings, target)
 
-    def outer(self, adversarial: Tensor, clean: Tensor | None, target: Tensor) -> tuple[Tensor, Parts]:
-        on_clean = self.inner(clean, target) if clean is not None and self.needs_clean else None
-        return combine(self.inner(adversarial, target), on_clean, self.clean_weight)
+    def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
+        assert views.reference is not None
+        target = views.reference.pooled
+        on_clean = embedding_l2(views.clean.pooled, target) if views.clean else None
+        return combine(embedding_l2(views.adversarial.pooled, target), on_clean, self.clean_weight)

@@ -12,14 +12,16 @@ from lightning_modules.ledger import Journal
 from tests.integration.measured import experiment, figures, fit
 
 LISTED = {"kind": "auto_attack", "version": "custom", "attacks": ["apgd-ce", "apgd-t"], "steps": 4, "targets": 2}
+PGD = {"kind": "pgd", "eps_255": 4, "step_255": 1, "steps": 4, "loss": "ce"}
 EVALUATION = {
     "batch_size": 6,
     "attacks": {
-        "pgd": {"kind": "pgd", "eps_255": 4, "step_255": 1, "steps": 4, "loss": "ce"},
+        "pgd": PGD,
         "listed": LISTED | {"eps_255": 3},
         "wider": LISTED | {"eps_255": 5},
     },
     "attacked_samples": 13,
+    "superclass": {"attacks": {"pgd": PGD, "listed": LISTED | {"eps_255": 3}}, "samples": 11},
     "checks": True,
     "check_samples": 5,
 }

@@ -38,13 +38,18 @@ def experiments(experiment_file: Experiment, **sections: object) -> tuple[Compos
     return one, experiment_file("two", trainer=TWO | {"accumulate": 2}, **sections)
 
 
-@pytest.mark.parametrize(("objective", "launcher"), [("tecoa", TORCHRUN), ("fare", LIGHTNING)])
+HIERARCHICAL = {"kind": "hierarchical", "text_attack": {"eps": 1e-3, "prompts": 4}}
+
+
+@pytest.mark.parametrize(
+    ("objective", "launcher"), [({"kind": "tecoa"}, TORCHRUN), ({"kind": "fare"}, LIGHTNING), (HIERARCHICAL, LIGHTNING)]
+)
 def test_two_processes_train_as_one_does(
-    experiment_file: Experiment, tiny_dataset: Path, objective: str, launcher: list[str]
+    experiment_file: Experiment, tiny_dataset: Path, objective: dict[str, object], launcher: list[str]
 ) -> None:
     sections = {
         "data": {"kind": "classification", "folder": str(tiny_dataset), "batch_size": 8, "workers": 0},
-        "module": {"kind": "robust_finetuning", "objective": {"kind": objective}},
+        "module": {"kind": "robust_finetuning", "objective": objective},
         "optim": SGD,
     }
     one, two = experiments(experiment_file, **sections)

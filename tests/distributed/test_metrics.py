@@ -9,8 +9,10 @@ import torch
 import torch.multiprocessing
 from torch import Tensor, distributed
 
-from lightning_modules.metrics import Accuracy, Count, OODDetection
+from lightning_modules.hierarchy import Tree
+from lightning_modules.metrics import Accuracy, Consistency, Count, LevelAccuracy, OODDetection, TreeErrors
 
+TREE = Tree("toy", (("cat", "dog", "car", "bus"), ("animal", "vehicle")), ((0, 0, 1, 1),))
 SAMPLES = 37
 CUTS = (25, SAMPLES)  # where the second process begins; with the last it sees no sample at all
 
@@ -25,6 +27,7 @@ def samples() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def measure(share: slice, padding: int) -> dict[str, Tensor]:
     """All metrics over batches of 4, the last of them padded."""
     accuracy, by_level, count, detection = Accuracy(), Accuracy(torch.tensor([0, 0, 1, 1])), Count(), OODDetection()
+    levels, errors, consistency = LevelAccuracy(1), TreeErrors(TREE), Consistency(TREE.ancestors(1)[None])
     rows = torch.arange(SAMPLES)[share]
     for batch in rows.split(4):
         valid = torch.arange(len(batch) + padding) < len(batch)
@@ -32,11 +35,17 @@ def measure(share: slice, padding: int) -> dict[str, Tensor]:
         predictions, labels, scores, is_ood = (each[batch] for each in samples())
         accuracy.update(predictions, labels, valid)
         by_level.update(predictions, labels, valid)
+        levels.update((predictions == labels)[None], valid)
+        errors.update(predictions, labels, valid)
+        consistency.update(predictions, TREE.ancestors(1)[labels][None], valid)
         count.update(valid)
         detection.update(scores, is_ood, valid)
     return {
         "accuracy": accuracy.compute(),
         "level": by_level.compute(),
+        "levels": levels.compute(),
+        "consistency": consistency.compute(),
+        **errors.compute(),
         "count": count.compute(),
         **detection.compute(),
     }

@@ -103,7 +103,8 @@ def test_evaluate_hands_on_the_attacks_of_its_options(monkeypatch: pytest.Monkey
     """The verb itself is replaced: it loads torch, and other tests run it."""
     handed: list[Composed] = []
 
-    def verb(_: str, __: str, composed: Composed, dry_run: bool) -> int:
+    def verb(_: str, __: str, composed: Composed, dry_run: bool, stage: str | None) -> int:
+        assert stage is None
         handed.append(composed)
         return 0 if dry_run else 1
 

@@ -20,7 +20,8 @@ from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
 from configs.schema.attack import PGD, NoAttack, TargetedAPGD
 from configs.schema.data import ClassificationData, OpenWorldData
-from configs.schema.module import FARE, RobustFinetuning
+from configs.schema.module import RobustFinetuning
+from configs.schema.objective import FARE
 from configs.sections import SCHEMA_DEFAULT, UNSET
 
 Write = Callable[[str, str], Path]

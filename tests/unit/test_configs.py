@@ -14,7 +14,7 @@ from configs.schema.data import Data
 from configs.schema.module import OptimConfig
 from configs.sections import VARIANTS, hints, members
 
-FRAGMENTS = sorted(path for path in CONFIGS.glob("*/**/*.yaml") if path.parent != EXPERIMENTS)
+FRAGMENTS = sorted(path for path in CONFIGS.glob("*/**/*.yaml") if path.parent.name not in ("experiment", "sweep"))
 ABLATIONS = ("tecoa_openmoji", "fare_openmoji", "debug")
 LABELS = ("# Claim: ", "# Expected: ", "# Time: ", "# Command: ")
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lightning_modules.attacks import APGD, PGD, AutoAttack, TargetedAPGD, misclassified
 from lightning_modules.attacks.losses import cross_entropy, embedding_l2, margin
-from lightning_modules.attacks.projection import boundary_start, project, uniform_start
+from lightning_modules.attacks.projection import boundary_start, project_, uniform_start
 from tests.unit.networks import SHAPE, convolutional, images, linear, seeds
 
 ATTACKS = {
@@ -246,7 +246,7 @@ def test_starts_and_projection(norm: str) -> None:
     boundary = length(boundary_start(clean, seeds(5), eps, norm) - clean, norm)
     torch.testing.assert_close(boundary, torch.full_like(boundary, eps), rtol=1e-5, atol=1e-6)
     inside = clean + 0.5 * eps / 14  # L2 length eps / 2
-    torch.testing.assert_close(project(inside, clean, eps, norm), inside)
-    outside = project(clean + images(5, seed=1) * 9, clean, eps, norm)
+    torch.testing.assert_close(project_(inside.clone(), clean, eps, norm), inside)
+    outside = project_(clean + images(5, seed=1) * 9, clean, eps, norm)
     assert length(outside - clean, norm).max() <= eps + 1e-6
-    torch.testing.assert_close(project(outside, clean, eps, norm), outside)
+    torch.testing.assert_close(project_(outside.clone(), clean, eps, norm), outside)

@@ -10,8 +10,11 @@ from torch import Tensor
 from configs.errors import CheckpointError
 from configs.schema.attack import APGD, PGD, Attack, AutoAttack, NoAttack
 from configs.schema.model import ModelConfig
-from configs.schema.module import FARE, Objective, OptimConfig, TeCoA
+from configs.schema.module import OptimConfig
+from configs.schema.objective import FARE, Objective, TeCoA
 from lightning_modules.backbones import load_backbone
+from lightning_modules.hierarchy import Forest
+from lightning_modules.objectives import Embedded, Views
 from lightning_modules.robust_finetuning import RobustFinetuning, without_padding
 
 CLASSES = ("red square", "green disc", "blue square")
@@ -39,7 +42,7 @@ def module(
     """Ready to train, without a trainer."""
     made = RobustFinetuning(
         load_backbone(ModelConfig(name)), objective or TeCoA(), attack, OptimConfig(), total_steps=10,
-        class_names=CLASSES, templates=("a {c}", "one {c}"), seed=3, log_every=10**6,
+        forest=Forest(CLASSES), templates=("a {c}", "one {c}"), seed=3, log_every=10**6,
         validation_attack=validation,
     )  # fmt: skip
     made.setup("fit")
@@ -128,17 +131,13 @@ def test_padding_changes_neither_loss_nor_gradient(batch: Batch, tiny_vit: str) 
 
 def test_a_sample_meets_the_same_adversary_in_any_batch(batch: Batch, tiny_vit: str) -> None:
     trained = module(tiny_vit, attack=PGD(steps=1, step_255=1.0))
-    everything = trained._attack(
-        trained.adversary, batch["image"], batch["label"], batch["label"], batch["index"], step=5
-    ).pixels
+    everything = trained._attack_objective(batch, trained.texts(), step=5).pixels
     for row in range(6):
-        alone = [batch[name][row : row + 1] for name in ("image", "label", "index")]
-        found = trained._attack(trained.adversary, alone[0], alone[1], alone[1], alone[2], step=5).pixels[0]
+        alone = {name: batch[name][row : row + 1] for name in ("image", "label", "index")}
+        found = trained._attack_objective(alone, trained.texts(), step=5).pixels[0]
         # Sums over a batch of another size round differently, which can flip the sign of a gradient next to zero.
         assert (found - everything[row]).abs().gt(1e-6).float().mean() < 0.01
-    later = trained._attack(
-        trained.adversary, batch["image"], batch["label"], batch["label"], batch["index"], step=6
-    ).pixels
+    later = trained._attack_objective(batch, trained.texts(), step=6).pixels
     assert (later - everything).abs().mean() > 1 / 255
 
 
@@ -173,12 +172,12 @@ def test_bf16_autocast_trains_every_weight_with_an_fp32_perturbation(batch: Batc
     gradients are those of fp32 at the same pixels; which pixels, rounding decides early on."""
     exact, mixed = (module(tiny_vit, FARE(clean_weight=1.0), PGD(steps=2)) for _ in range(2))
     with torch.autocast("cpu", torch.bfloat16):
-        target = mixed._reference(batch["image"]) if mixed._reference else None
-        pixels = mixed._attack(mixed.adversary, batch["image"], batch["label"], target, batch["index"], step=0).pixels
+        pixels = mixed._attack_objective(batch, mixed.texts(), step=0).pixels
         loss = mixed.training_step(batch, 0)
     loss.backward()
-    outputs = [exact.backbone.embed_image(images) for images in (pixels, batch["image"])]
-    exact.objective.outer(*outputs, outputs[1].detach())[0].backward()
+    adversarial, clean = (Embedded(exact.backbone.embed_image(images)) for images in (pixels, batch["image"]))
+    views = Views(adversarial, clean, Embedded(clean.pooled.detach()))
+    exact.objective.outer(views, batch["label"], exact.texts())[0].backward()
     assert pixels.dtype == torch.float32
     assert (pixels - batch["image"]).abs().max() <= EPS + 1e-6
     assert gradients(mixed).keys() == gradients(exact).keys()
@@ -190,25 +189,30 @@ def test_a_sequence_of_attacks_is_the_inner_loop_of_training(batch: Batch, tiny_
     """It raises the cross-entropy of whom it can't fell, fells others, and leaves no gradient behind."""
     sequence = AutoAttack(version="custom", attacks=["apgd-ce", "apgd-t"], eps_255=8.0, steps=4, targets=2)
     trained = module(tiny_vit, attack=sequence)
-    labels = trained._logits(trained.backbone.embed_image(batch["image"])).argmax(1)
-    found = trained._attack(trained.adversary, batch["image"], labels, labels, batch["index"], step=0)
-    assert torch.equal(found.fallen, trained._correct(trained.backbone.embed_image(found.pixels), labels) == 0)
+    labels = trained._classify(batch["image"], trained.texts()).argmax(1)
+    batch["label"] = labels
+    found = trained._attack_objective(batch, trained.texts(), step=0)
+    assert torch.equal(found.fallen, trained._classify(found.pixels, trained.texts()).argmax(1) != labels)
     assert (found.pixels - batch["image"]).abs().max() <= EPS + 1e-6
     assert not gradients(trained)
-    trained.training_step({**batch, "label": labels}, 0).backward()
+    trained.training_step(batch, 0).backward()
     assert gradients(trained)
 
 
 def test_validation_may_meet_another_attack(batch: Batch, tiny_vit: str) -> None:
     trained = module(tiny_vit, attack=NoAttack(), validation=PGD(eps_255=64.0, step_255=16.0, steps=8, loss="ce"))
-    labels = trained._logits(trained.backbone.embed_image(batch["image"])).argmax(1)
-    fates = [
-        trained._correct(
-            trained.backbone.embed_image(
-                trained._attack(each, batch["image"], labels, labels, batch["index"], step=0).pixels
-            ),
-            labels,
-        ).mean()
-        for each in (trained.adversary, trained.validation_adversary)
-    ]
-    assert fates[1] < fates[0]
+    texts = trained.texts()
+    batch["label"] = labels = trained._classify(batch["image"], texts).argmax(1)
+    trained_on = trained._attack_objective(batch, texts, step=0).pixels
+    assert torch.equal(trained_on, batch["image"])
+    validated_on = trained._attack_classification(batch, texts).pixels
+    assert (trained._classify(validated_on, texts).argmax(1) == labels).float().mean() < 0.5
+
+
+def test_validation_attacks_the_classification_whatever_training_raises(batch: Batch, tiny_vit: str) -> None:
+    trained = module(tiny_vit, FARE(), PGD(steps=3, random_start=False))
+    texts = trained.texts()
+    batch["label"] = trained._classify(batch["image"], texts).argmax(1)
+    pixels = [trained._attack_classification(batch, texts).pixels, trained._attack_objective(batch, texts, 0).pixels]
+    losses = [F.cross_entropy(trained._classify(each, texts), batch["label"]) for each in pixels]
+    assert losses[0] > losses[1]

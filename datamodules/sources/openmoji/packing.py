@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -29,7 +30,7 @@ class Rendering:
     stream: int
     per_concept: int
     strength: tuple[float, float]
-    captioned: bool = False
+    captions: Literal["names", "kinds"] | None = None
 
 
 RECIPES: dict[str, dict[str, Rendering]] = {
@@ -42,10 +43,15 @@ RECIPES: dict[str, dict[str, Rendering]] = {
         "far": Rendering(("far",), 4, 12, (0.2, 1.0)),
     },
     "pretraining": {
-        "train": Rendering(("id", "near_seen", "far", "other"), 5, 160, (0.0, 1.0), captioned=True),
-        "val": Rendering(("id", "near_seen", "far", "other"), 6, 4, (0.0, 1.0), captioned=True),
+        "train": Rendering(("id", "near_seen", "far", "other"), 5, 160, (0.0, 1.0), captions="names"),
+        "val": Rendering(("id", "near_seen", "far", "other"), 6, 4, (0.0, 1.0), captions="names"),
+    },
+    "superclasses": {
+        "train": Rendering(("id", "near_seen", "far", "other"), 7, 64, (0.0, 1.0), captions="kinds"),
+        "val": Rendering(("id", "near_seen", "far", "other"), 6, 4, (0.0, 1.0), captions="names"),
     },
 }
+CAPTIONS = {"names": captions.name_caption, "kinds": captions.kind_caption}
 
 
 def pack_openmoji(config: OpenMojiPack, folder: Path) -> Manifest:
@@ -55,8 +61,8 @@ def pack_openmoji(config: OpenMojiPack, folder: Path) -> Manifest:
         DataError: as `datamodules.pack.pack`.
     """
     recipe = RECIPES[config.recipe]
-    pretraining = config.recipe == "pretraining"
-    classes = concepts("id", "near_seen", "far", "other") if pretraining else concepts("id")
+    captioned = config.recipe != "open_world"
+    classes = concepts("id", "near_seen", "far", "other") if captioned else concepts("id")
     own = {split: [c.name for c in concepts(*r.roles)] for split, r in recipe.items() if r.roles[0] != "id"}
     with Pool() as workers:
         return pack(
@@ -66,7 +72,7 @@ def pack_openmoji(config: OpenMojiPack, folder: Path) -> Manifest:
             version=rendering.VERSION,
             class_names=[concept.name for concept in classes],
             templates=TEMPLATES,
-            trees={} if pretraining else trees(classes),
+            trees={} if captioned else trees(classes),
             licence=LICENCE,
             recipe={
                 "attribution": drawings.attribution(),
@@ -91,7 +97,7 @@ def _sample(split: str, recipe: Rendering, job: tuple[int, Concept, int]) -> Sam
     label, concept, number = job
     rng = np.random.default_rng([int(rendering.VERSION), recipe.stream, number, *concept.code_points])
     picture = rendering.render(concept.hexcode, rng, recipe.strength)
-    text = captions.caption(concept, rng) if recipe.captioned else None
+    text = CAPTIONS[recipe.captions](concept, rng) if recipe.captions else None
     return Sample(f"{split}-{concept.hexcode}-{number:03d}", _png(picture), "png", label, text)
 
 

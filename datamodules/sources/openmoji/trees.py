@@ -43,9 +43,18 @@ def wordnet_tree(leaves: Sequence[Concept], levels: int = WORDNET_LEVELS) -> Tre
     return {**tree, "levels": [leaf_names, *(_names(level) for level in tree["levels"][1:])]}
 
 
+def hypernyms(wnid: str, levels: int = WORDNET_LEVELS) -> list[str]:
+    """Names of the nearest superclasses of a synset, the nearest first, up to the root."""
+    table = synsets()
+    path = [wnid]
+    while len(path) <= levels and table[path[-1]].hypernym != path[-1]:
+        path.append(table[path[-1]].hypernym)
+    return [table[node].lemmas[0] for node in path[1:]]
+
+
 @cache
 def synsets() -> dict[str, Synset]:
-    """The synsets on the way from the leaf classes to WordNet's root, by wnid."""
+    """The synsets on the way from the concepts to WordNet's root, by wnid."""
     with (files(__package__) / "wordnet_excerpt.tsv").open(encoding="utf-8") as table:
         rows = list(csv.DictReader(table, delimiter="\t"))
     return {row["wnid"]: Synset(row["lemmas"].split("|"), row["hypernym"] or row["wnid"]) for row in rows}

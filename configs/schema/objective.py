@@ -1,0 +1,139 @@
+"""What robust fine-tuning minimises, and what its adversary raises. One class an objective."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from configs.errors import FieldError
+from configs.schema.checks import above, at_least
+
+
+@dataclass(frozen=True)
+class TeCoA:
+    """Text-guided contrastive adversarial training (Mao et al. 2023): cross-entropy of adversarial images."""
+
+    kind: Literal["tecoa"] = "tecoa"
+    logit_scale: float | None = None  # fixed scale of the cosine; null: the model's own (FARE's repository fixes 100)
+    clean_weight: float = 0.0  # weight of the same loss on clean images
+
+    def __post_init__(self) -> None:
+        above(0, logit_scale=self.logit_scale)
+        at_least(0, clean_weight=self.clean_weight)
+
+
+@dataclass(frozen=True)
+class FARE:
+    """Unsupervised adversarial fine-tuning (Schlarmann et al. 2024): squared distance to the original embedding."""
+
+    kind: Literal["fare"] = "fare"
+    clean_weight: float = 0.0  # weight of the same distance on clean images
+
+    def __post_init__(self) -> None:
+        at_least(0, clean_weight=self.clean_weight)
+
+
+@dataclass(frozen=True)
+class TextAttack:
+    """A perturbation of the prompts' token embeddings, made after the images' (the paper's delta_T).
+
+    eps      largest change of a coordinate, in the units of the token embeddings.
+    prompts  how many prompts a step perturbs, drawn from those of the batch's classes at all levels; it bounds what the
+             text tower costs.
+    """
+
+    eps: float = 2e-4
+    prompts: int = 32
+
+    def __post_init__(self) -> None:
+        above(0, eps=self.eps)
+        at_least(1, prompts=self.prompts)
+
+
+@dataclass(frozen=True)
+class Hyperbolic:
+    """Images and texts on a Poincare ball, compared by distance. Radii are of the mean embedding before training, as
+    shares of the ball's radius; the scales that they set are trained.
+
+    curvature    r: the ball's radius is 1 / sqrt(r).
+    logit_scale  factor of the distance in logits before training, which trains it; null: such that the spread of the
+                 logits is that of the model's own.
+    """
+
+    kind: Literal["hyperbolic"] = "hyperbolic"
+    curvature: float = 1.0
+    image_radius: float = 0.7
+    text_radius: float = 0.7
+    logit_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        above(0, curvature=self.curvature, logit_scale=self.logit_scale)
+        for name in ("image_radius", "text_radius"):
+            if not 0 < getattr(self, name) < 1:
+                raise FieldError(name, f"is a share of the ball's radius, between 0 and 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Unit vectors, compared by the model's own scaled cosine: no depth."""
+
+    kind: Literal["cosine"] = "cosine"
+
+
+Geometry = Hyperbolic | Cosine
+GEOMETRIES: dict[str, type] = {"hyperbolic": Hyperbolic, "cosine": Cosine}
+
+
+@dataclass(frozen=True)
+class Hierarchical:
+    """Cross-entropy at every level of every class tree, under one perturbation for all of them (Dong et al. 2026).
+
+    geometry        how images and texts are compared, in training and afterwards.
+    level_weights   of level 0 (leaves), 1, ...; null: 1 - l / (L + 1) at level l of a tree with L levels above its
+                    leaves. The leaves, which all trees share, count once a tree.
+    parents         what stands for an image at the levels above: the midpoint of the batch's images of the same class,
+                    over all ranks and level by level, or the image itself.
+    negatives       classes of neighbouring levels, without an edge to the right one, that join the denominator of the
+                    softmax.
+    adversary       one perturbation that raises the loss of all levels, of the leaves alone, or one each per level.
+    train_text      whether the text tower's projection is trained with the image tower.
+    text_lr_factor  its learning rate, over the image tower's.
+    text_attack     null: texts are safe.
+    vic_weight      lambda_1, of the distance between an adversarial image and its class text beyond `vic_radius`.
+    vic_radius      zeta_vic, in the units of the geometry's distance.
+    gap_weight      lambda_2, of parents whose norm isn't below their child's by `gap`; hyperbolic geometry only.
+    gap             zeta_gap, as a share of the ball's radius.
+    gap_images      what the norm order asks of images: that a parent's midpoint lies below its children's (`parents`),
+                    or that each lies above its class text (`texts`).
+    clean_weight    weight of the same loss on clean images.
+    """
+
+    kind: Literal["hierarchical"] = "hierarchical"
+    geometry: Geometry = field(default_factory=Hyperbolic)
+    level_weights: list[float] | None = None
+    parents: Literal["midpoint", "image"] = "midpoint"
+    negatives: Literal["none", "below", "above", "both"] = "both"
+    adversary: Literal["universal", "leaf", "per_level"] = "universal"
+    train_text: bool = True
+    text_lr_factor: float = 0.05
+    text_attack: TextAttack | None = None
+    vic_weight: float = 0.1
+    vic_radius: float = 1.0
+    gap_weight: float = 0.1
+    gap: float = 0.05
+    gap_images: Literal["parents", "texts"] = "parents"
+    clean_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(0, clean_weight=self.clean_weight, vic_weight=self.vic_weight, vic_radius=self.vic_radius)
+        at_least(0, gap_weight=self.gap_weight, gap=self.gap)
+        above(0, text_lr_factor=self.text_lr_factor)
+        weights = self.level_weights
+        if weights is not None and (min(weights, default=-1) < 0 or sum(weights) <= 0):
+            raise FieldError(
+                "level_weights", f"has one weight of at least 0 per level, not all of them 0, got {weights}"
+            )
+        if isinstance(self.geometry, Cosine) and self.parents == "midpoint":
+            raise FieldError("parents", "are midpoints in hyperbolic geometry only; use parents=image with cosines")
+
+
+Objective = TeCoA | FARE | Hierarchical
+OBJECTIVES: dict[str, type] = {"tecoa": TeCoA, "fare": FARE, "hierarchical": Hierarchical}

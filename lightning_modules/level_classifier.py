@@ -1,0 +1,48 @@
+"""A CLIP model as one classifier for each level of a forest."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.attacks import ModelFn
+from lightning_modules.backbones import Backbone, prompt_embeddings
+from lightning_modules.hierarchy import Forest, Level
+from lightning_modules.zero_shot import best
+
+
+class LevelClassifier:
+    """Compares images with the texts of all classes of a forest, which are encoded once, by the model's own head.
+
+    Shapes: B images, N nodes of the forest, M levels. All outputs are float32.
+    """
+
+    def __init__(self, backbone: Backbone, forest: Forest, templates: Sequence[str], compiled: bool = False) -> None:
+        """
+        Args:
+            compiled: whether torch.compile takes the image tower that `logits_at` asks.
+        """
+        self.backbone, self.head, self.forest = backbone, backbone.head, forest
+        self._embed_image = torch.compile(backbone.embed_image) if compiled else backbone.embed_image
+        with torch.no_grad():
+            self.texts = self.head.texts(prompt_embeddings(backbone, forest.names, templates))
+
+    def logits_at(self, level: Level, bfloat16: bool = False) -> ModelFn:
+        """Pixels (B, 3, H, W) -> logits of the level's classes; in float32, or with an image tower that computes in
+        bfloat16 where autocast does."""
+        texts = self.texts[level.nodes]
+
+        def logits(pixels: Tensor) -> Tensor:
+            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
+                embeddings = self._embed_image(pixels)
+            return self.head.logits(self.head.images(embeddings), texts)
+
+        return logits
+
+    @torch.no_grad()
+    def predict(self, pixels: Tensor) -> Tensor:
+        """Classes by prompt at every level, int64 (M, B), from one forward pass; -1 where an output is not a number."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            points = self.head.images(self.backbone.embed_image(pixels))
+            logits = self.head.logits(points, self.texts)
+        return torch.stack([best(logits[:, level.nodes]) for level in self.forest.levels])

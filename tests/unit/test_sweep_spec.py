@@ -1,0 +1,241 @@
+"""A sweep's file: what it means, and one sentence for each way of getting it wrong."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from configs.errors import ConfigError
+from configs.layers import CONFIGS, fragment_names, override_layer
+from experiments.cli import main
+from experiments.sweep.expand import expand, override, settings
+from experiments.sweep.spec import Sweep, read
+
+GRID = {
+    "method": "grid",
+    "parameters": {"seed": {"values": [3, 1]}, "experiment": {"values": ["tecoa_openmoji", "fare_openmoji"]}},
+}
+RANDOM = {
+    "program": "debug",
+    "method": "random",
+    "run_cap": 200,
+    "parameters": {
+        "optim.lr": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
+        "attack.eps_255": {"min": 1.5, "max": 8.5},
+        "attack.steps": {"min": 1, "max": 3},
+        "module.objective.kind": {"values": ["tecoa", "fare"]},
+    },
+}
+
+
+def written(tmp_path: Path, content: Mapping[str, Any]) -> Sweep:
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(content))  # JSON is YAML
+    return read(str(path))
+
+
+def test_a_grid_is_every_combination_with_the_last_parameter_fastest(tmp_path: Path) -> None:
+    trials = expand(written(tmp_path, GRID))
+    found = [(trial.parameters["seed"], trial.parameters["experiment"]) for trial in trials]
+    assert found == [(3, "tecoa_openmoji"), (3, "fare_openmoji"), (1, "tecoa_openmoji"), (1, "fare_openmoji")]
+    assert [trial.overrides for trial in trials] == [("seed=3",), ("seed=3",), ("seed=1",), ("seed=1",)]
+    assert [trial.seed for trial in trials] == [3, 3, 1, 1]
+    assert len({trial.folder for trial in trials}) == len({trial.identity for trial in trials}) == 4
+    assert trials[0].config_hash == trials[2].config_hash != trials[1].config_hash
+    assert expand(written(tmp_path, GRID)) == trials
+
+
+def test_the_commands_train_and_then_measure_what_was_trained(tmp_path: Path) -> None:
+    (train, evaluate), *_ = (trial.commands for trial in expand(written(tmp_path, GRID)))
+    assert train[1:] == ("-m", "experiments", "train", "tecoa_openmoji", "seed=3")
+    assert evaluate[1:] == ("-m", "experiments", "evaluate", "tecoa_openmoji", "seed=3", "--stage", "after")
+
+
+def test_a_trial_is_what_is_run_and_asked_wherever_it_is_run(tmp_path: Path) -> None:
+    def identities(*overrides: str) -> list[str]:
+        return [trial.identity for trial in expand(written(tmp_path, GRID), overrides)]
+
+    before = identities()
+    assert identities("output=elsewhere", "data.workers=3", "logging.wandb=disabled") == before
+    for changed in ("optim.lr=0.5", "evaluation.attacked_samples=3", "evaluation.split=val"):
+        assert not set(identities(changed)) & set(before)
+    assert identities("seed=1") == before[2:]
+    assert identities("experiment=fare_openmoji") == before[1::2]
+    assert len(identities("seed=7")) == 2
+
+
+def test_random_draws_are_within_their_bounds_and_the_same_each_time(tmp_path: Path) -> None:
+    found = settings(written(tmp_path, RANDOM))
+    assert len(found) == 200
+    drawn = {key: [setting[key] for setting in found] for key in found[0]}
+    assert all(1e-5 <= value <= 1e-1 for value in drawn["optim.lr"])
+    assert min(drawn["optim.lr"]) < 1e-4 < 1e-2 < max(drawn["optim.lr"])  # as many in each decade
+    assert all(1.5 <= value <= 8.5 for value in drawn["attack.eps_255"])
+    assert set(drawn["attack.steps"]) == {1, 2, 3}
+    assert set(drawn["module.objective.kind"]) == {"tecoa", "fare"}
+    assert settings(written(tmp_path, RANDOM)) == found
+    assert settings(written(tmp_path, {**RANDOM, "run_cap": 5})) == found[:5]
+    assert settings(written(tmp_path, {**RANDOM, "name": "other"})) != found
+    trial, _ = expand(written(tmp_path, {**RANDOM, "run_cap": 2}))
+    assert f"optim.lr={found[0]['optim.lr']}" in trial.overrides
+
+
+def test_equal_draws_are_one_trial(tmp_path: Path) -> None:
+    content = {**RANDOM, "parameters": {"seed": {"values": [0, 1]}}}
+    assert sorted(trial.seed for trial in expand(written(tmp_path, content))) == [0, 1]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_", min_size=1), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@hypothesis_settings(deadline=None)
+@given(VALUES)
+def test_the_command_line_reads_every_value_back(value: Any) -> None:
+    if "${" in json.dumps(value) or "\\ud" in json.dumps(value):
+        return  # interpolations are the configuration's; half a surrogate pair is no text
+    found = override_layer([override("optim.lr", value)]).values["optim"]["lr"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_plain_text_stays_bare_and_what_yaml_would_take_for_another_type_is_quoted() -> None:
+    assert override("model.name", "mini") == "model.name=mini"
+    assert override("model.name", "12") == 'model.name="12"'
+    assert override("a", None) == "a=null"
+
+
+def test_every_shipped_sweep_expands_and_says_what_it_claims() -> None:
+    for name in fragment_names("sweep"):
+        assert expand(read(name))
+        lines = (CONFIGS / "sweep" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        labels = [line.split()[1] for line in lines[:4]]
+        assert labels == ["Claim:", "Expected:", "Time:", "Command:"]
+        assert name in lines[3]
+
+
+def test_the_hierarchical_sweep_pairs_five_seeds() -> None:
+    trials = expand(read("openmoji_hierarchical"))
+    experiments = {trial.parameters["experiment"] for trial in trials}
+    assert {"tecoa_openmoji", "fare_openmoji"} <= experiments
+    for experiment in experiments:
+        assert {trial.seed for trial in trials if trial.parameters["experiment"] == experiment} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"paramaters": {}}, "unknown key paramaters in {file}; did you mean 'parameters'?"),
+        ({"method": "gird"}, "did you mean 'grid'?"),
+        ({"method": "bayes"}, "choose from: grid, random"),
+        ({"method": None}, "method in {file}"),
+        ({"parameters": None}, "parameters in {file} must be a section"),
+        ({"program": "debug"}, "must name its experiment once"),
+        ({"parameters": {"seed": {"values": [0]}}}, "must name its experiment once"),
+        ({"run_cap": 0}, "run_cap in {file}"),
+        ({"metric": {"name": "a", "gaol": "maximize"}}, "unknown key metric.gaol in {file}; did you mean 'goal'?"),
+        ({"metric": {"name": "a", "goal": "more"}}, "choose from: maximize, minimize"),
+        ({"metric": {"goal": "maximize"}}, "metric.name"),
+        ({"name": "a/b"}, "becomes a folder"),
+        ({"compare": {"base": {}}}, "did you mean 'baseline'?"),
+        ({"compare": {"metrics": "accuracy/*"}}, "compare.metrics in {file}"),
+        ({"compare": {"baseline": {"experiment": "debug"}}}, "no value of that parameter"),
+        ({"compare": {"baseline": {"experimnt": "debug"}}}, "did you mean 'experiment'?"),
+        ({"compare": {"baseline": {"seed": 3}}}, "give experiment too"),
+        ({"base": "experiment/debug.yaml"}, "has a base"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_that_names_file_key_and_remedy(
+    changes: dict[str, Any], part: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, {**GRID, **changes})
+    assert part.format(file=tmp_path / "mine.yaml") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "part"),
+    [
+        ({}, "parameters.optim.lr in {file} needs values"),
+        ({"values": []}, "must be a list with an entry at least"),
+        ({"values": 3}, "must be a list"),
+        ({"value": 1, "values": [1]}, "needs values"),
+        ({"vlaues": [1]}, "did you mean 'values'?"),
+        ({"min": 1}, "needs values"),
+        ({"min": 2, "max": 1}, "min < max"),
+        ({"min": "a", "max": 1}, "min < max"),
+        ({"min": 0.5, "max": 1, "distribution": "int_uniform"}, "whole numbers"),
+        ({"min": 0, "max": 1, "distribution": "log_uniform_values"}, "min > 0"),
+        ({"min": 0, "max": 1, "distribution": "unifrom"}, "did you mean 'uniform'?"),
+        (3, "must be a section"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence(parameter: Any, part: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, {**RANDOM, "parameters": {"optim.lr": parameter}})
+    assert part.format(file=tmp_path / "mine.yaml") in str(caught.value)
+
+
+def test_a_range_has_no_grid(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="list its values, or use method: random"):
+        written(tmp_path, {**RANDOM, "method": "grid"})
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "part"),
+    [
+        ("experiment", ["debug", "debgu"], "there is no experiment 'debgu'; did you mean 'debug'?"),
+        ("optim.lrr", [1], "optim.lrr"),
+        ("optim.lr", [1, "fast"], "optim.lr must be a number"),
+        ("evaluation.split", ["val", "test"], "are one run"),
+        ("attack.steps", [1, 1], "are one run"),
+    ],
+)
+def test_a_trial_that_can_not_be_run_is_told_before_any_is(
+    key: str, values: list[Any], part: str, tmp_path: Path
+) -> None:
+    content = {"method": "grid", "parameters": {"experiment": {"values": ["debug"]}, key: {"values": values}}}
+    with pytest.raises(ConfigError, match=r"mine\.yaml.*trial") as caught:
+        expand(written(tmp_path, content))
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["openmoji_hierarchial"], "did you mean 'openmoji_hierarchical'?"),
+        (["nowhere/mine.yaml"], "there is no sweep file nowhere/mine.yaml"),
+        (["openmoji_hierarchical", "--engine", "slurm"], "there is no engine 'slurm'; choose from: local"),
+        (["openmoji_hierarchical", "--engine", "locl"], "did you mean 'local'?"),
+        (["openmoji_hierarchical", "--jobs", "0"], "--jobs"),
+        (["openmoji_hierarchical", "--jobs", "many"], "--jobs"),
+        (["openmoji_hierarchical", "optim.lrr=1"], "optim.lrr"),
+        (["openmoji_hierarchical", "seed"], "key=value"),
+        ([], "SWEEP"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_two(
+    argv: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", *argv]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert part in told
+
+
+def test_a_dry_run_lists_the_trials_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "openmoji_hierarchical", "--dry-run", f"output={tmp_path / 'outputs'}", "seed=3"]) == 0
+    told = capsys.readouterr().out
+    assert "2 trials" in told
+    assert "tecoa_openmoji, seed 3" in told
+    assert told.count("to do") == 2
+    assert not list(tmp_path.iterdir())
