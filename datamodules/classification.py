@@ -1,5 +1,7 @@
 """Labelled images."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class ClassificationDataModule(PlannedDataModule):
     """
 
     config: ClassificationData
+    trees: Mapping[str, Any] | None = None  # what `data.grouping` chooses from; None: the data set's own
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -49,7 +52,8 @@ class ClassificationDataModule(PlannedDataModule):
             return plan
         reader = self.opened.reader(self.config.train_split)
         reader.check_labels(len(self.class_names))
-        level = level_of(self.manifest, self.config.grouping, self.class_names)
+        manifest = self.manifest if self.trees is None else replace(self.manifest, trees=dict(self.trees))
+        level = level_of(manifest, self.config.grouping, self.class_names)
         return GroupedPlan.of(plan, level, reader.index.label, self.config.grouping.samples)
 
     def _lines(self, path: str | None) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from experiments.trainer import build_tester
 from lightning_modules import hierarchy
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.evaluation import Evaluation, Examination, Keeping
-from lightning_modules.hierarchy import Tree
+from lightning_modules.hierarchy import Forest
 from lightning_modules.probes import Probe, Terms
 from lightning_modules.superclass import SuperclassEvaluation
 
@@ -111,12 +111,16 @@ def _evaluation(
         planned,
         class_names=data.class_names,
         templates=data.templates,
-        trees=[Tree.from_dict(name, tree) for name, tree in data.manifest.trees.items()],
+        trees=_forest(config, data).trees,
         scores=_temperatures(settings, backbone),
         terms=Terms(config.seed, settings.slots, settings.precision == "bf16", settings.compile, settings.pictures),
         keeping=Keeping(run.folder / "ledger" / f"{stage}-{digest[:8]}", save, settings.reuse),
         examination=_examination(config, data, stage, planned),
     )
+
+
+def _forest(config: ExperimentConfig, data: ClassificationDataModule) -> Forest:
+    return hierarchy.build(config.hierarchy, data.class_names, data.manifest.trees)
 
 
 def _matrix(
@@ -128,7 +132,7 @@ def _matrix(
     labelled = data.manifest.samples(split)
     return SuperclassEvaluation(
         backbone.channels_last(),
-        hierarchy.build(config.hierarchy, data.class_names, data.manifest.trees),
+        _forest(config, data),
         templates=data.templates,
         settings=wanted.attacks,
         split=split,

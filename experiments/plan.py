@@ -12,11 +12,13 @@ from configs.schema.attack import Attack
 from configs.schema.evaluation import EvaluationConfig
 from configs.schema.model import ModelConfig
 from configs.schema.module import RobustFinetuning
+from configs.schema.objective import Hierarchical
 from datamodules import build_datamodule
 from experiments.runs import Run
 from lightning_modules import attacks, objectives
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.freezing import freeze_text
+from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.heads import CosineHead
 from lightning_modules.hierarchy import Forest
 
@@ -106,6 +108,9 @@ def _parameters(config: ExperimentConfig) -> dict[str, str]:
         return {"parameters": f"unknown: {error}"}
     if isinstance(config.module, RobustFinetuning):
         freeze_text(backbone)
+        objective = config.module.objective
+        if isinstance(objective, Hierarchical) and objective.train_text:
+            TextTower(backbone).projection.requires_grad_(True)
     total = sum(parameter.numel() for parameter in backbone.parameters())
     trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
     return {"parameters": f"{trained:,} trained of {total:,}"}

@@ -29,7 +29,7 @@ from lightning_modules import hierarchy
 from lightning_modules.backbones import Backbone, export, load_backbone
 from lightning_modules.hyperbolic import fit_head
 
-HEAD_SAMPLES = 256  # images that a hyperbolic head is fitted to before training
+HEAD_SAMPLES = 128  # images that a hyperbolic head is fitted to before training
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
         from lightning_modules.robust_finetuning import RobustFinetuning
 
         forest = hierarchy.build(config.hierarchy, datamodule.class_names, datamodule.manifest.trees)
+        datamodule.trees = {tree.name: tree.to_dict() for tree in forest.trees}
         _prepare_head(config.module.objective, backbone, datamodule)
         return RobustFinetuning(
             backbone,

@@ -68,7 +68,6 @@ class Campaign(ABC):
         self.model_fn = self.model.quick(terms.fast, terms.compiled)
         self.smaller = smaller
         self._pictured: dict[int, Tensor | None] = {}  # index -> clean image, once it was taken in
-        self._labels: dict[int, int] = {}  # of the samples under attack
 
     def take(self, batch: Batch) -> None:
         """Settles what is known of a batch, and sets about the rest."""
@@ -224,7 +223,6 @@ class Scheduled(Campaign):
         self._settle(pixels, index=samples.index, inherited=True, **columns)
 
     def _push(self, samples: Fresh) -> None:
-        self._labels |= dict(zip(samples.index.tolist(), samples.label.tolist(), strict=True))
         outputs, trial = self.model.scale * samples.similarities, torch.zeros_like(samples.index)
         seeds = self._seeds(samples.index)
         given = Samples(samples.index, samples.pixels.float(), samples.label, outputs, seeds, trial)
@@ -232,8 +230,7 @@ class Scheduled(Campaign):
             self._record(outcome)
 
     def _record(self, outcome: Outcome) -> None:
-        label = np.array([self._labels.pop(number) for number in outcome.row.tolist()], np.int32)
-        fallen = outcome.fallen.cpu().numpy()
+        label, fallen = outcome.target.cpu().numpy(), outcome.fallen.cpu().numpy()
         self._settle(
             outcome.pixels,
             index=outcome.row,

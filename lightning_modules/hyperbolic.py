@@ -28,8 +28,9 @@ def fit_head(
         curvature=config.curvature,
         image_radius=config.image_radius,
         text_radius=config.text_radius,
+        power=config.power,
         logit_scale=config.logit_scale or 1.0,
-    )
+    ).to(images.device)
     if config.logit_scale is None:
         own = CosineHead(backbone.logit_scale)
         wanted, found = (

@@ -21,6 +21,7 @@ from lightning_modules.attacks.losses import LOSSES, cross_entropy
 from lightning_modules.backbones import Backbone, reference_copy
 from lightning_modules.backbones.freezing import Reference, freeze_text
 from lightning_modules.backbones.text_tower import TextTower
+from lightning_modules.backbones.tokens import embed_tokens
 from lightning_modules.class_texts import ClassTexts
 from lightning_modules.hierarchy import Forest, Level
 from lightning_modules.objectives import Embedded, Views
@@ -244,10 +245,14 @@ class RobustFinetuning(LightningModule):
         )
 
     def _embed(self, pixels: Tensor) -> Embedded:
+        if self.objective.needs.tokens:
+            return Embedded(*embed_tokens(self.backbone.visual, self.backbone.normalise(pixels)))
         return Embedded(self.backbone.embed_image(pixels))
 
     def _refer(self, pixels: Tensor) -> Embedded:
         assert self._reference is not None
+        if self.objective.needs.tokens:
+            return Embedded(*self._reference.tokens(pixels))
         return Embedded(self._reference(pixels))
 
     def _classify(self, pixels: Tensor, texts: Tensor) -> Tensor:

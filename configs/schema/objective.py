@@ -4,31 +4,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.errors import FieldError
+from configs.schema.baselines import AGFT, FARE, PMGAFT, SAFT, TGAZSR, TRADES, Attention, TeCoA
 from configs.schema.checks import above, at_least
 
-
-@dataclass(frozen=True)
-class TeCoA:
-    """Text-guided contrastive adversarial training (Mao et al. 2023): cross-entropy of adversarial images."""
-
-    kind: Literal["tecoa"] = "tecoa"
-    logit_scale: float | None = None  # fixed scale of the cosine; null: the model's own (FARE's repository fixes 100)
-    clean_weight: float = 0.0  # weight of the same loss on clean images
-
-    def __post_init__(self) -> None:
-        above(0, logit_scale=self.logit_scale)
-        at_least(0, clean_weight=self.clean_weight)
-
-
-@dataclass(frozen=True)
-class FARE:
-    """Unsupervised adversarial fine-tuning (Schlarmann et al. 2024): squared distance to the original embedding."""
-
-    kind: Literal["fare"] = "fare"
-    clean_weight: float = 0.0  # weight of the same distance on clean images
-
-    def __post_init__(self) -> None:
-        at_least(0, clean_weight=self.clean_weight)
+__all__ = [
+    "AGFT", "FARE", "GEOMETRIES", "OBJECTIVES", "PMGAFT", "SAFT", "TGAZSR", "TRADES", "Attention", "Cosine", "Geometry",
+    "Hierarchical", "Hyperbolic", "Objective", "TeCoA", "TextAttack",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +36,8 @@ class Hyperbolic:
     shares of the ball's radius; the scales that they set are trained.
 
     curvature    r: the ball's radius is 1 / sqrt(r).
+    power        how much of an embedding's length becomes depth, before training, which trains it: at 0 nothing, and the
+                 model classifies as it did by cosines; at 1 all of it.
     logit_scale  factor of the distance in logits before training, which trains it; null: such that the spread of the
                  logits is that of the model's own.
     """
@@ -62,10 +46,12 @@ class Hyperbolic:
     curvature: float = 1.0
     image_radius: float = 0.7
     text_radius: float = 0.7
+    power: float = 0.0
     logit_scale: float | None = None
 
     def __post_init__(self) -> None:
         above(0, curvature=self.curvature, logit_scale=self.logit_scale)
+        at_least(0, power=self.power)
         for name in ("image_radius", "text_radius"):
             if not 0 < getattr(self, name) < 1:
                 raise FieldError(name, f"is a share of the ball's radius, between 0 and 1, got {getattr(self, name)}")
@@ -113,7 +99,7 @@ class Hierarchical:
     negatives: Literal["none", "below", "above", "both"] = "both"
     adversary: Literal["universal", "leaf", "per_level"] = "universal"
     train_text: bool = True
-    text_lr_factor: float = 0.05
+    text_lr_factor: float = 0.5
     text_attack: TextAttack | None = None
     vic_weight: float = 0.1
     vic_radius: float = 1.0
@@ -135,5 +121,14 @@ class Hierarchical:
             raise FieldError("parents", "are midpoints in hyperbolic geometry only; use parents=image with cosines")
 
 
-Objective = TeCoA | FARE | Hierarchical
-OBJECTIVES: dict[str, type] = {"tecoa": TeCoA, "fare": FARE, "hierarchical": Hierarchical}
+Objective = TeCoA | FARE | PMGAFT | TGAZSR | AGFT | SAFT | TRADES | Hierarchical
+OBJECTIVES: dict[str, type] = {
+    "tecoa": TeCoA,
+    "fare": FARE,
+    "pmg_aft": PMGAFT,
+    "tga_zsr": TGAZSR,
+    "agft": AGFT,
+    "saft": SAFT,
+    "trades": TRADES,
+    "hierarchical": Hierarchical,
+}

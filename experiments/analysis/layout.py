@@ -85,9 +85,8 @@ def geodesics(start: Points, end: Points, samples: int = 24) -> Points:
         complex, (N, samples); both ends belong to it.
     """
     toward = (end - start) / (1 - start.conj() * end)
-    length = np.abs(toward)
-    direction = np.divide(toward, length, out=np.zeros_like(toward), where=length > 0)
-    steps = np.tanh(np.linspace(0, 1, samples) * np.arctanh(length)[:, None]) * direction[:, None]
+    lengths = np.linspace(0, 1, samples) * np.arctanh(np.abs(toward))[:, None]
+    steps = np.tanh(lengths) * np.exp(1j * np.angle(toward))[:, None]
     path: Points = (steps + start[:, None]) / (1 + start.conj()[:, None] * steps)
     return path
 

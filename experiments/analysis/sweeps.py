@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from configs.errors import UserError, did_you_mean
+from configs.errors import UserError
 from experiments.analysis import names
 from experiments.analysis.comparison import Comparison
 from experiments.analysis.loading import load_rows
@@ -166,9 +166,7 @@ def _columns(plan: Plan, wanted: Sequence[str], findings: Sequence[Finding]) -> 
     known = list(dict.fromkeys(figure.name for finding in findings for figure in finding.figures))
     patterns = [*([plan.metric[0]] if plan.metric else []), *(wanted or plan.columns or ["*"])]
     fitting = {pattern: [name for name in known if fnmatchcase(name, pattern)] for pattern in patterns}
-    missing = [
-        f"{one}: measured by no trial; {did_you_mean(one, known)}" for one, found in fitting.items() if not found
-    ]
+    missing = [f"{pattern}: measured by no trial" for pattern, found in fitting.items() if not found]
     return list(dict.fromkeys(name for found in fitting.values() for name in found)), missing
 
 

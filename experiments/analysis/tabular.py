@@ -81,7 +81,7 @@ def _cells(comparison: Comparison, corner: str, methods: Sequence[str], cell: Ce
 
 
 def _mean(comparison: Comparison, method: str, column: str) -> str:
-    """`34.8 ± 1.2 [33.9, 35.6] n=5`"""
+    """`34.8 ± 1.2 [33.9, 35.6], 5 seeds`"""
     found = comparison.spread(method, column)
     if found is None:
         return NONE
@@ -90,7 +90,8 @@ def _mean(comparison: Comparison, method: str, column: str) -> str:
     low_high = (
         "" if found.interval is None else " [{}, {}]".format(*(f"{scale * one:{form}}" for one in found.interval))
     )
-    return f"{scale * found.mean:{form}}{deviation}{low_high} n={len(found.seeds)}"
+    seeds = "1 seed" if len(found.seeds) == 1 else f"{len(found.seeds)} seeds"
+    return f"{scale * found.mean:{form}}{deviation}{low_high}, {seeds}"
 
 
 def _change(comparison: Comparison, method: str, column: str) -> str:
@@ -111,8 +112,8 @@ def _share(column: str) -> bool:
 
 def _numbers(spread: Spread) -> list[object]:
     """Seeds, mean, deviation, bounds; empty where there is one seed alone."""
-    low, high = spread.interval or ("", "")
-    return [len(spread.seeds), spread.mean, "" if spread.deviation is None else spread.deviation, low, high]
+    found = (spread.mean, spread.deviation, *(spread.interval or (None, None)))
+    return [len(spread.seeds), *("" if number is None else f"{number:.8g}" for number in found)]
 
 
 def _markdown(cells: Cells) -> str:

@@ -41,6 +41,8 @@ def _attacks(name: str) -> dict[str, Target]:
 
 TARGETS = {
     "adversarial training step / its floor": Target(1.05),
+    "hierarchical step / TeCoA step": Target(1.10),
+    "hierarchical step with perturbed texts / TeCoA step": Target(1.10),
     "the usual loop (text tower and parameter gradients) / floor": Target(None),
     "loader / bare decode-and-transform": Target(0.9, higher_is_better=True),
     "--help / 1 s": Target(1.0),

@@ -1,4 +1,4 @@
-"""The adversarial training step over what it can't do without.
+"""The adversarial training step over what it can't do without, and the hierarchical objective's over TeCoA's.
 
 The optimiser's step, which no loop can save, is in none of them.
 """
@@ -12,26 +12,35 @@ from torch import Tensor
 
 from configs.schema.attack import PGD
 from configs.schema.module import OptimConfig
-from configs.schema.objective import TeCoA
+from configs.schema.objective import Hierarchical, Hyperbolic, Objective, TeCoA, TextAttack
 from experiments.bench.rounds import interleaved, paired_ratio
 from experiments.bench.table import Row
 from experiments.bench.targets import row
 from experiments.plan import untrained
-from lightning_modules.backbones import Backbone
-from lightning_modules.hierarchy import Forest
+from lightning_modules.hierarchy import Forest, Tree
+from lightning_modules.hyperbolic import fit_head
 from lightning_modules.robust_finetuning import RobustFinetuning
 
 MODEL = "ViT-B-32"
 BATCH, STEPS, REPEATS = 8, 2, 7
 CLASSES = tuple(f"thing number {index}" for index in range(32))
 TEMPLATES = ("a photo of a {c}",)
+PAIRS = Tree(
+    "pairs",
+    tuple(CLASSES[:size] for size in (32, 16, 8, 4, 2)),
+    tuple(tuple(i // 2 for i in range(size)) for size in (32, 16, 8, 4)),
+)
+PERTURBED = 2  # prompts a step: a quarter of the batch, as in the recipes
 
 
 def measure() -> list[Row]:
     """Interleaved repeats of every loop on one model, compared within each."""
-    bench = _Bench(untrained(MODEL))
+    bench = _Bench(TeCoA())
+    level, texts = _Bench(Hierarchical()), _Bench(Hierarchical(text_attack=TextAttack(prompts=PERTURBED)))
     loops: dict[str, Callable[[], None]] = {
         "step": bench.step,
+        "hierarchical": level.step,
+        "hierarchical, texts perturbed": texts.step,
         "floor, trainable": lambda: bench.floor(frozen=False),
         "floor, frozen": lambda: bench.floor(frozen=True),
         "usual": bench.usual,
@@ -40,27 +49,39 @@ def measure() -> list[Row]:
     medians = {name: median(taken) for name, taken in seconds.items()}
     floor = min("floor, trainable", "floor, frozen", key=lambda name: medians[name])
     detail = {f"{name}_s": taken for name, taken in medians.items()}
-    names = {
-        "step": "adversarial training step / its floor",
-        "usual": "the usual loop (text tower and parameter gradients) / floor",
+    over = {
+        "adversarial training step / its floor": ("step", floor),
+        "the usual loop (text tower and parameter gradients) / floor": ("usual", floor),
+        "hierarchical step / TeCoA step": ("hierarchical", "step"),
+        "hierarchical step with perturbed texts / TeCoA step": ("hierarchical, texts perturbed", "step"),
     }
-    return [row(names[loop], paired_ratio(seconds[loop], seconds[floor]), **detail) for loop in names]
+    return [row(name, paired_ratio(seconds[one], seconds[other]), **detail) for name, (one, other) in over.items()]
 
 
 class _Bench:
     """One model, one batch, and the loops over them. B images, K classes, D dimensions."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, objective: Objective) -> None:
+        backbone = untrained(MODEL)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.attack = PGD(steps=STEPS, eps_255=4.0, step_255=2.0)
         self.module = RobustFinetuning(
-            backbone, TeCoA(), self.attack, OptimConfig(), total_steps=1000, forest=Forest(CLASSES), templates=TEMPLATES, seed=0,
+            backbone,
+            objective,
+            self.attack,
+            OptimConfig(),
+            total_steps=1000,
+            forest=Forest(CLASSES, (PAIRS,)),
+            templates=TEMPLATES,
+            seed=0,
             log_every=1000,
-        ).to(device)  # fmt: skip
+        ).to(device)
+        self.pixels = torch.rand(BATCH, 3, backbone.image_size, backbone.image_size, device=device)
+        if isinstance(objective, Hierarchical):
+            backbone.hyperbolic = fit_head(backbone, Hyperbolic(), self.pixels, CLASSES, TEMPLATES)
         self.module.setup("fit")
         self.module.on_fit_start()
         self.backbone = backbone
-        self.pixels = torch.rand(BATCH, 3, backbone.image_size, backbone.image_size, device=device)
         self.labels = torch.arange(BATCH, device=device) % len(CLASSES)
         self.batch = {
             "image": self.pixels,
@@ -72,7 +93,7 @@ class _Bench:
 
     def step(self) -> None:
         """This project's training step and its backward."""
-        self.backbone.visual.zero_grad()
+        self.module.zero_grad()
         torch.autograd.backward(self.module.training_step(self.batch, 0))
 
     def floor(self, frozen: bool) -> None:

@@ -13,7 +13,7 @@ from lightning_modules.attacks.attack import LossFn
 from lightning_modules.attacks.losses import targeted_dlr
 from lightning_modules.attacks.method import Answer
 from lightning_modules.attacks.simplex import direction, project
-from lightning_modules.attacks.walks import Samples, Walks
+from lightning_modules.attacks.walks import Samples, Walks, in_parts
 
 _RADII = 3  # a shrinking walk begins with this many times the radius
 _EARLY = 0.3  # share of the steps at each radius but the last
@@ -83,16 +83,16 @@ class L1APGD:
         over = self.over(walks)
         begins = (walks.iteration == 0) & ~over
         improved = begins | (answer.losses > walks.best_loss) & ~over
-        walks.best = torch.where(_images(improved), walks.pixels, walks.best)
+        torch.where(_images(improved), walks.pixels, walks.best, out=walks.best)
         walks.best_loss = torch.where(improved, answer.losses, walks.best_loss)
         if answer.gradient is None:
             walks.radii = torch.zeros_like(walks.radii)
             return
-        walks.best_gradient = torch.where(_images(improved), answer.gradient, walks.best_gradient)
-        back = self._review(walks, begins)
-        pixels = torch.where(_images(back), walks.best, walks.pixels)
-        gradient = torch.where(_images(back), walks.best_gradient, answer.gradient)
-        self._move(walks, pixels, gradient)
+        torch.where(_images(improved), answer.gradient, walks.best_gradient, out=walks.best_gradient)
+        back = _images(self._review(walks, begins))
+        torch.where(back, walks.best, walks.pixels, out=walks.pixels)
+        torch.where(back, walks.best_gradient, answer.gradient, out=answer.gradient)
+        self._move(walks, answer.gradient)
 
     def over(self, walks: SparseAscent) -> Tensor:
         return walks.radii == 0
@@ -106,15 +106,15 @@ class L1APGD:
     def _walk(self, samples: Samples, aim: Tensor) -> SparseAscent:
         nothing = samples.clean.new_zeros(len(samples))
         radii = torch.full_like(samples.row, self._first_radii())
-        start = project(self.start(samples), samples.clean, radii * self.eps)
+        start = in_parts(project, self.start(samples), samples.clean, radii * self.eps)
         return SparseAscent(
             row=samples.row,
             clean=samples.clean,
             target=samples.target,
             pixels=start,
             aim=aim,
-            best=start,
-            best_gradient=start,
+            best=start.clone(),
+            best_gradient=start.clone(),
             best_loss=nothing,
             step_size=nothing,
             share=nothing,
@@ -139,14 +139,15 @@ class L1APGD:
         walks.touched = torch.where(due, touched, walks.touched)
         return sparser
 
-    def _move(self, walks: SparseAscent, pixels: Tensor, gradient: Tensor) -> None:
-        """One step of ascent, or the best point on the next smaller radius where the steps at this one are made."""
-        moved = pixels + direction(gradient, walks.share).mul_(walks.step_size.view(-1, 1, 1, 1))
+    def _move(self, walks: SparseAscent, gradient: Tensor) -> None:
+        """One step of ascent, or the best point on the next smaller radius where the steps at this one are made; in the
+        place of the gradient."""
+        moved = in_parts(_ascended, gradient, walks.pixels, walks.share, walks.step_size)
         ends = walks.iteration == self._by_radius(walks, *self._lengths())
         walks.radii = walks.radii - (ends & (walks.radii > 0)).long()
         walks.iteration = (walks.iteration + 1).masked_fill(ends, 0)
-        moved = torch.where(_images(ends), walks.best, moved)
-        walks.pixels = project(moved, walks.clean, walks.radii.clamp_min(1) * self.eps)
+        torch.where(_images(ends), walks.best, moved, out=moved)
+        walks.pixels = in_parts(project, moved, walks.clean, walks.radii.clamp_min(1) * self.eps)
 
     def _first_radii(self) -> int:
         return _RADII if self.shrinking else 1
@@ -183,6 +184,10 @@ class TargetedL1APGD(L1APGD):
 
     def loss(self, outputs: Tensor, walks: SparseAscent, loss_fn: LossFn) -> Tensor:
         return targeted_dlr(outputs, torch.stack([walks.target, walks.aim], dim=1))
+
+
+def _ascended(gradient: Tensor, pixels: Tensor, share: Tensor, step_size: Tensor) -> Tensor:
+    return direction(gradient, share).mul_(_images(step_size)).add_(pixels)
 
 
 def _interval(steps: int) -> int:

@@ -1,6 +1,5 @@
 """Fast adaptive boundary attack, targeted."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,9 +13,8 @@ from lightning_modules.attacks.attack import LossFn, misclassified
 from lightning_modules.attacks.hyperplane import length, shortest_move
 from lightning_modules.attacks.losses import margin, targeted_margin
 from lightning_modules.attacks.method import Answer
-from lightning_modules.attacks.walks import Samples, Walks
+from lightning_modules.attacks.walks import Samples, Walks, in_parts
 
-_PARTS = 8
 _SHORTEST = 1e-8  # as in AutoAttack's reference: two moves of length 0 weigh the same
 
 
@@ -117,21 +115,18 @@ class TargetedFAB:
 
     def step(self, walks: BoundaryWalks, height: Tensor, gradient: Tensor) -> Tensor:
         """The end of a step (eq. 6 to 9) for the targeted margin's value (B,) and gradient (B, C, H, W) at `pixels`; in
-        the place of the gradient, and for some samples at a time, since sorting takes the memory of many images."""
+        the place of the gradient."""
         height = height.nan_to_num(nan=0.0)  # no boundary in sight
-        few = math.ceil(len(height) / _PARTS)
-        columns = (each.split(few) for each in (walks.pixels.flatten(1), walks.clean.flatten(1), height))
-        for normal, *part in zip(gradient.flatten(1).split(few), *columns, strict=True):
-            normal.copy_(self._end(normal, *part))
-        return gradient
+        return in_parts(self._end, gradient, walks.pixels, walks.clean, height)
 
-    def _end(self, normal: Tensor, here: Tensor, clean: Tensor, height: Tensor) -> Tensor:
-        """As `step`, of images (B, N)."""
+    def _end(self, gradient: Tensor, pixels: Tensor, clean: Tensor, height: Tensor) -> Tensor:
+        here, home, normal = pixels.flatten(1), clean.flatten(1), gradient.flatten(1)
         from_here = shortest_move(here, normal, height, self.norm)
-        from_clean = shortest_move(clean, normal, height + (normal * (clean - here)).sum(1), self.norm)
+        from_clean = shortest_move(home, normal, height + (normal * (home - here)).sum(1), self.norm)
         near, far = (length(move, self.norm).clamp_min_(_SHORTEST) for move in (from_here, from_clean))
         weight = (near / (near + far)).clamp_max_(self.alpha_max)[:, None]
-        return torch.lerp(here + self.eta * from_here, clean + self.eta * from_clean, weight).clamp_(0.0, 1.0)
+        end = torch.lerp(here + self.eta * from_here, home + self.eta * from_clean, weight)
+        return end.clamp_(0.0, 1.0).view_as(pixels)
 
     def over(self, walks: BoundaryWalks) -> Tensor:
         return walks.iteration >= self.steps

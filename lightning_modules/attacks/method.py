@@ -48,7 +48,8 @@ class Method(Protocol[W]):
         ...
 
     def begin(self, samples: Samples) -> W:
-        """The walks of new trials (`samples.trial`), with the first pixels to ask about."""
+        """The walks of new trials (`samples.trial`), with the first pixels to ask about. What `advance` writes into is
+        theirs alone."""
         ...
 
     def loss(self, outputs: Tensor, walks: W, loss_fn: LossFn) -> Tensor:
@@ -57,8 +58,8 @@ class Method(Protocol[W]):
         ...
 
     def advance(self, walks: W, answer: Answer) -> None:
-        """Takes in an answer and sets the next `walks.pixels`, in place. It leaves what is over as it is: an engine may
-        go on for some questions before it looks."""
+        """Takes in an answer and sets the next `walks.pixels`, in place; the answer's gradient may be overwritten. It
+        leaves what is over as it is: an engine may go on for some questions before it looks."""
         ...
 
     def over(self, walks: W) -> Tensor:

@@ -18,9 +18,9 @@ def shrink(perturbation: Tensor, clean: Tensor, radius: float) -> Tensor:
         perturbation, clean: float (B, C, H, W), `clean` in [0, 1].
         radius: in units of the pixel range [0, 1].
     """
-    moved = clean + perturbation
-    size, reach = perturbation.abs(), moved.clamp_(0.0, 1.0).sub(clean).abs_()
-    kept = _left(size, reach, _threshold(size, reach, radius), out=moved)
+    size, scratch = perturbation.abs(), clean + perturbation
+    reach = scratch.clamp_(0.0, 1.0).sub(clean).abs_()
+    kept = _left(size, reach, _threshold(size, reach, radius, scratch), out=scratch)
     kept.mul_((radius / kept.sum((1, 2, 3), keepdim=True)).clamp_max_(1.0))  # what rounding leaves over
     return kept.copysign_(perturbation).add_(clean).clamp_(0.0, 1.0)
 
@@ -30,14 +30,13 @@ def _left(size: Tensor, reach: Tensor, threshold: Tensor, out: Tensor) -> Tensor
     return torch.minimum(left, reach, out=out)
 
 
-def _threshold(size: Tensor, reach: Tensor, radius: float) -> Tensor:
+def _threshold(size: Tensor, reach: Tensor, radius: float, scratch: Tensor) -> Tensor:
     """The t at which what is left sums to the radius, or 0 where it never exceeds it: (B, 1, 1, 1).
 
     The sum falls with t, in its tail about exponentially, so it is compared by logarithms. The root is bracketed and
     found by false position, where an end of the bracket that stays twice in a row counts half (the Illinois method:
     Dowell & Jarratt 1971).
     """
-    scratch = torch.empty_like(size)
 
     def excess(threshold: Tensor) -> Tensor:
         left = _left(size, reach, threshold, out=scratch).sum((1, 2, 3), keepdim=True)

@@ -88,8 +88,8 @@ class Square:
         walks.best.lerp_(walks.pixels, _weight(improved.view(-1, 1, 1, 1)))
         walks.best_loss = torch.where(improved, answer.losses, walks.best_loss)
         walks.iteration = walks.iteration + 1
-        walks.pixels = walks.best  # no longer needed, and the next ones take memory
-        walks.pixels = self._paint(walks) if self.norm == "linf" else self._move(walks)
+        walks.pixels = walks.best  # frees memory for the next
+        walks.pixels = self._paint(walks) if self.norm == "linf" else self._within(self._move(walks), walks.clean)
 
     def over(self, walks: Search) -> Tensor:
         return walks.iteration > self.proposals
@@ -114,8 +114,8 @@ class Square:
         pattern = windows.patterns((side,), self._power, clean.device)[0, :, 1:-1, 1:-1]
         tiles = pattern[(draws[..., 0] > 0).long()][:, :, :, None] * _signs(draws[..., 1:, None, None])
         grid = tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, down * side, across * side)
-        tiled = F.pad(grid, (margin_, width, margin_, height))[:, :, :height, :width]
-        return self._within(tiled, clean)
+        right, bottom = width - margin_ - across * side, height - margin_ - down * side
+        return self._within(F.pad(grid, (margin_, right, margin_, bottom)), clean)
 
     def _paint(self, walks: Search) -> Tensor:
         """L-inf: one window at +-eps. (A step of 2 eps, cut to the ball, leads there from everywhere in it.)"""
@@ -127,7 +127,8 @@ class Square:
         return torch.lerp(walks.best, painted, _weight(inside), out=painted)
 
     def _move(self, walks: Search) -> Tensor:
-        """L2 and L1 (alg. 3): the mass of two windows, and what is left of the budget, goes to the first of them."""
+        """L2 and L1 (alg. 3): the mass of two windows, and what is left of the budget, goes to the first of them. The
+        perturbation, not yet on the budget."""
         _, channels, height, width = walks.clean.shape
         draws = self.draw(walks.seeds, walks.iteration, 5 + channels)
         level = windows.level(walks.iteration - 1)
@@ -147,7 +148,7 @@ class Square:
         fresh = perturbation * first
         fresh.div_(self._length(fresh, (2, 3)) + _TINY).add_(pattern * _signs(draws[:, 5:, None, None]))
         fresh.mul_(budget / (self._length(fresh, (2, 3)) + _TINY))
-        return self._within(perturbation.mul_(1.0 - either).add_(fresh), walks.clean)
+        return perturbation.mul_(1.0 - either).add_(fresh)
 
     def _within(self, perturbation: Tensor, clean: Tensor) -> Tensor:
         """Pixels on the sphere, then in [0, 1] (L2); the nearest in the set (L1)."""

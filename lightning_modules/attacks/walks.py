@@ -1,12 +1,15 @@
 """Rows of tensors that come, go and change places together: samples that wait, and samples that are being attacked."""
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
+
+_PARTS = 8
 
 
 @dataclass
@@ -79,6 +82,14 @@ def take(waiting: deque[AnyRows], most: int) -> AnyRows:
         parts.append(rows)
         most -= len(rows)
     return parts[0].join(parts)
+
+
+def in_parts(step: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
+    """Writes step(images, *others) over the images, some rows at a time: for steps that take the memory of many."""
+    few = math.ceil(len(images) / _PARTS)
+    for part, *rest in zip(*(each.split(few) for each in (images, *others)), strict=True):
+        part.copy_(step(part, *rest))
+    return images
 
 
 @dataclass

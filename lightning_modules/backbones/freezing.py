@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.backbones.backbone import Backbone, embed
+from lightning_modules.backbones.tokens import embed_tokens
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,9 +54,17 @@ class Reference:
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Embeddings (B, D), without a gradient, of pixels (B, 3, H, W) in [0, 1]."""
+        return embed(self._beside(pixels), self._normalise(pixels))
+
+    @torch.no_grad()
+    def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and tokens (B, L, D); see `embed_tokens`."""
+        return embed_tokens(self._beside(pixels), self._normalise(pixels))
+
+    def _beside(self, pixels: Tensor) -> nn.Module:
         if next(self._visual.parameters()).device != pixels.device:
             self._visual.to(pixels.device)
-        return embed(self._visual, self._normalise(pixels))
+        return self._visual
 
 
 def reference_copy(backbone: Backbone) -> Reference:

@@ -2,6 +2,6 @@
 
 from lightning_modules.heads.cosine import CosineHead
 from lightning_modules.heads.head import Head
-from lightning_modules.heads.hyperbolic import HyperbolicHead
+from lightning_modules.heads.hyperbolic import Entry, HyperbolicHead
 
-__all__ = ["CosineHead", "Head", "HyperbolicHead"]
+__all__ = ["CosineHead", "Entry", "Head", "HyperbolicHead"]

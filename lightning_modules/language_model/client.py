@@ -11,7 +11,7 @@ from lightning_modules.language_model.cache import Cache
 from lightning_modules.language_model.conversation import Conversation, key
 from lightning_modules.language_model.cost import MESSAGE_TOKENS, Budget, Estimate, price, tokens
 from lightning_modules.language_model.endpoint import Endpoint
-from lightning_modules.language_model.errors import LanguageModelError
+from lightning_modules.language_model.errors import LanguageModelError, Stopped
 from lightning_modules.language_model.pace import Pace
 from lightning_modules.language_model.question import BadAnswer, Question
 
@@ -80,6 +80,8 @@ class Client:
             asked = {pool.submit(conversation.answer, questions[index]): index for index in missing}
             received = []
             for future in as_completed(asked):
+                if isinstance(future.exception(), Stopped):
+                    continue  # by another one's error, which comes
                 answers[asked[future]] = answer = future.result()
                 received.append(answer)
                 progress(1)

@@ -37,8 +37,15 @@ class Conversation:
 
         Raises:
             LanguageModelError: the endpoint does not answer, or the budget is spent.
-            Stopped: the pace was stopped.
+            Stopped: somebody else got one of these.
         """
+        try:
+            return self._answer(question)
+        except LanguageModelError:
+            self.pace.stop()
+            raise
+
+    def _answer(self, question: Question[T]) -> T | BadAnswer:
         complaint = None
         for attempt in range(1 + self.config.repairs):
             seed = None if self.config.seed is None else self.config.seed + attempt

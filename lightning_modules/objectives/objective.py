@@ -6,6 +6,7 @@ Shapes: B images, N class texts, D embedding dimensions, L image tokens.
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Parts = dict[str, Tensor]
@@ -71,6 +72,11 @@ class Objective(Protocol):
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
         """What training lowers: a scalar with gradient, and its detached parts by name."""
         ...
+
+
+def total(parts: Parts) -> tuple[Tensor, Parts]:
+    """The sum of 0-dim parts with their gradient, and the parts without."""
+    return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
 def combine(adversarial: Tensor, clean: Tensor | None, clean_weight: float) -> tuple[Tensor, Parts]:

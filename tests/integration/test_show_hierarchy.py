@@ -59,7 +59,7 @@ def test_the_report_on_names_is_there_where_a_tree_can_not_be_made(
         ([], "EXPERIMENT"),
         (["FILE", "--draw", "trees.pdf"], ".svg or .png"),
         (["FILE", "--origin"], "--origin"),
-        (["FILE", "data.kind=image_text"], "has no classes"),
+        (["pretrain_mini"], "has no classes"),
     ],
 )
 def test_wrong_calls_are_one_sentence(

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -74,13 +74,13 @@ class FakeEndpoint:
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def config(self, **changes: Any) -> LanguageModelConfig:
-        """That asks this endpoint, impatiently."""
+        """That asks this endpoint, at once and no more than twice."""
         settings: dict[str, Any] = {
             "model": "fake",
             "base_url": self.base_url,
             "api_key_env": "FAKE_KEY",
             "requests_per_minute": 6e5,
-            "timeout": 5.0,
+            "timeout": 30.0,
             "retries": 1,
         }
         return LanguageModelConfig(**(settings | changes))
@@ -125,10 +125,8 @@ class FakeEndpoint:
                 self.wfile.write(reply.body)
 
             def handle(self) -> None:
-                try:
+                with suppress(ConnectionError):  # the client lost patience
                     super().handle()
-                except ConnectionError:  # the client lost patience
-                    pass
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing on stderr."""

@@ -1,6 +1,7 @@
 """Class trees made up at random."""
 
 import random
+from itertools import pairwise
 
 from lightning_modules.hierarchy import Tree
 
@@ -12,7 +13,7 @@ def grow(seed: int, leaves: int = 12) -> Tree:
     for _ in range(chance.randint(0, 4)):
         sizes.append(chance.randint(1, sizes[-1]))
     parents = []
-    for below, above in zip(sizes, sizes[1:], strict=False):
+    for below, above in pairwise(sizes):
         row = [*range(above), *(chance.randrange(above) for _ in range(below - above))]
         chance.shuffle(row)
         parents.append(tuple(row))

@@ -10,7 +10,7 @@ from configs.schema.objective import TextAttack
 from lightning_modules.backbones import Backbone, class_features, load_backbone
 from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.class_texts import ClassTexts
-from lightning_modules.heads import HyperbolicHead
+from lightning_modules.heads import Entry, HyperbolicHead
 
 NAMES, TEMPLATES = ("red square", "green disc", "blue bar"), ("a {c}", "one {c}")
 WORDINGS = [[[template.replace("{c}", name) for template in TEMPLATES] for name in NAMES]]
@@ -30,7 +30,7 @@ def counted(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_points_are_those_of_the_classifier(backbone: Backbone) -> None:
-    for head, trained in ((None, False), (None, True), (HyperbolicHead(1.0, -1.0, -1.0, 0.0), True)):
+    for head, trained in ((None, False), (None, True), (HyperbolicHead(1.0, Entry(-1.0, 0.5, 1.0), Entry(-1.0, 0.5, 1.0), 0.0), True)):
         backbone.hyperbolic = head
         points = ClassTexts(backbone, WORDINGS, trained)().detach()
         torch.testing.assert_close(points, class_features(backbone, NAMES, TEMPLATES))

@@ -14,8 +14,10 @@ from configs.schema.data import Data
 from configs.schema.module import OptimConfig
 from configs.sections import VARIANTS, hints, members
 
-FRAGMENTS = sorted(path for path in CONFIGS.glob("*/**/*.yaml") if path.parent.name not in ("experiment", "sweep"))
-ABLATIONS = ("tecoa_openmoji", "fare_openmoji", "debug")
+NO_FRAGMENTS = ("experiment", "sweep", "trees", "descriptions")
+FRAGMENTS = sorted(path for path in CONFIGS.glob("*/**/*.yaml") if path.parent.name not in NO_FRAGMENTS)
+BASELINES = ("tecoa", "fare", "pmg_aft", "tga_zsr", "agft", "saft", "trades")
+ABLATIONS = (*(f"{name}_openmoji" for name in BASELINES), "debug")
 LABELS = ("# Claim: ", "# Expected: ", "# Time: ", "# Command: ")
 
 

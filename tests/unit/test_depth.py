@@ -28,7 +28,7 @@ def test_columns_are_levels_of_trees() -> None:
 def test_each_tree_is_a_panel_with_the_leaves_and_images_in_it() -> None:
     drawing = depth_curves(depths(CURVES))
     assert drawing is not None
-    shown = {axes.get_title(): {str(line.get_label()) for line in axes.lines} for axes in drawing.axes}
+    shown = {axes.get_title("left"): {str(line.get_label()) for line in axes.lines} for axes in drawing.axes}
     assert shown == {
         "wordnet": {"leaf", "wordnet 1", "leaf, images"},
         "my.tree": {"leaf", "my.tree 2", "leaf, images"},

@@ -15,9 +15,9 @@ from torch.testing import assert_close
 
 from configs.errors import ConfigError, DataError, FieldError
 from lightning_modules.geometry import PoincareBall
-from lightning_modules.heads import CosineHead, Head, HyperbolicHead
+from lightning_modules.heads import CosineHead, Entry, Head, HyperbolicHead
 
-SETTINGS = {"curvature": 1.0, "image_radius": 0.6, "text_radius": 0.4, "logit_scale": 10.0}
+SETTINGS = {"curvature": 1.0, "image_radius": 0.6, "text_radius": 0.4, "power": 1.0, "logit_scale": 10.0}
 
 
 def embeddings(seed: int = 0, count: int = 40, mean: float = 43.0, std: float = 16.0) -> Tensor:
@@ -63,32 +63,51 @@ def test_cosine_head_does_not_train_its_scale() -> None:
 
 
 def test_hyperbolic_head() -> None:
-    head = HyperbolicHead(0.5, math.log(0.02), math.log(0.01), math.log(3.0))
+    head = HyperbolicHead(0.5, Entry(math.log(0.7), 0.6, 43.0), Entry(math.log(0.4), 1.0, 56.0), math.log(3.0))
     images, texts, ball = embeddings(count=5), prompts(), PoincareBall(0.5)
     found = classify(head, images, texts)
     for row, image in enumerate(images):
         for column, text in enumerate(texts):
-            ends = ball.exp0(0.02 * image), ball.exp0(0.01 * text.mean(0))
+            prompt = text.mean(0)
+            ends = (
+                ball.exp0(0.7 * (image.norm() / 43) ** 0.6 * image / image.norm()),
+                ball.exp0(0.4 * (prompt.norm() / 56) * prompt / prompt.norm()),
+            )
             assert found[row, column].item() == pytest.approx(-3 * ball.distance(*ends).item(), rel=1e-5)
     assert_close(head.depths(head.images(images)), head.images(images).norm(dim=1))
 
 
 @settings(max_examples=10, deadline=None)
 @given(
-    curvature=st.sampled_from([0.05, 1.0, 3.0]), image_radius=st.floats(0.02, 0.97), text_radius=st.floats(0.02, 0.97)
+    curvature=st.sampled_from([0.05, 1.0, 3.0]),
+    image_radius=st.floats(0.02, 0.97),
+    text_radius=st.floats(0.02, 0.97),
+    power=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_fit_places_both_modalities(curvature: float, image_radius: float, text_radius: float) -> None:
-    head = fitted(curvature=curvature, image_radius=image_radius, text_radius=text_radius)
+def test_fit_places_both_modalities(curvature: float, image_radius: float, text_radius: float, power: float) -> None:
+    head = fitted(curvature=curvature, image_radius=image_radius, text_radius=text_radius, power=power)
     for points, radius in ((head.images(embeddings()), image_radius), (head.texts(prompts()), text_radius)):
         assert head.depths(points).mean().item() * math.sqrt(curvature) == pytest.approx(radius, rel=1e-4)
     assert head.log_logit_scale.exp().item() == pytest.approx(10.0)
 
 
-def test_scales_of_a_clip() -> None:
-    """Norms of 43 and 56 need scales near artanh(radius) / norm."""
-    values = fitted().as_dict()
-    assert math.exp(values["log_image_scale"]) == pytest.approx(math.atanh(0.6) / 43, rel=0.15)
-    assert math.exp(values["log_text_scale"]) == pytest.approx(math.atanh(0.4) / 56, rel=0.05)
+def test_power_one_is_one_scale_for_a_modality_and_power_zero_one_radius() -> None:
+    images = embeddings()
+    head, ball = fitted(power=1.0), fitted().ball
+    scale = head.image.log_scale.exp() / head.image.length
+    assert_close(head.images(images), ball.exp0(scale * images))
+    depths = fitted(power=0.0).depths(fitted(power=0.0).images(images))
+    assert_close(depths, depths[:1].expand_as(depths))
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), radii=st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9)))
+def test_power_zero_ranks_as_cosines_do(seed: int, radii: tuple[float, float]) -> None:
+    """Whatever the lengths of images and texts."""
+    images, texts = embeddings(seed), embeddings(seed + 1, 7)[:, None]
+    cosines = classify(CosineHead(1.0), images, texts)
+    distances = classify(fitted(power=0.0, image_radius=radii[0], text_radius=radii[1]), images, texts)
+    assert (distances.gather(1, cosines.argsort(dim=1)).diff(dim=1) > -1e-4).all()
 
 
 @settings(max_examples=10, deadline=None)
@@ -123,7 +142,7 @@ def test_gradients_reach_scales_and_embeddings() -> None:
         loss = F.cross_entropy(classify(head, images, texts), torch.arange(40) % 7)
     loss.backward()
     reached = {name: parameter.grad for name, parameter in head.named_parameters()}
-    assert set(reached) == {"log_image_scale", "log_text_scale", "log_logit_scale"}
+    assert set(reached) == {"image.log_scale", "image.power", "text.log_scale", "text.power", "log_logit_scale"}
     for gradient in (*reached.values(), images.grad, texts.grad):
         assert gradient is not None
         assert gradient.isfinite().all()
@@ -148,7 +167,6 @@ def test_through_json_and_back() -> None:
     assert again.as_dict() == head.as_dict()
     assert again.ball == head.ball
     assert torch.equal(classify(again, embeddings(), prompts()), classify(head, embeddings(), prompts()))
-    assert {type(value) for value in head.as_dict().values()} == {float}
 
 
 @pytest.mark.parametrize(
@@ -177,8 +195,10 @@ def test_fit_refuses_embeddings_without_a_length(value: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"log_image_scal": 1.0}, "no 'log_image_scal'; did you mean 'log_image_scale'"),
-        ({"log_text_scale": None}, "needs a finite number as 'log_text_scale', got None"),
+        ({"log_logit_scal": 1.0}, "head has no 'log_logit_scal'; did you mean 'log_logit_scale'"),
+        ({"image": {"log_scale": 1.0, "power": 0.0}}, "image needs a finite number as 'length', got None"),
+        ({"text": 3.0}, "text needs a finite number as 'log_scale', got None"),
+        ({"image": {"log_scale": 1.0, "power": 0.0, "length": 0.0}}, "length must be > 0, got 0.0"),
         ({"log_logit_scale": math.nan}, "needs a finite number as 'log_logit_scale', got nan"),
         ({"curvature": "1"}, "needs a finite number as 'curvature', got '1'"),
         ({"curvature": -1.0}, "curvature must be > 0, got -1.0"),
@@ -191,6 +211,6 @@ def test_from_dict_refuses(changes: dict[str, Any], message: str) -> None:
 
 def test_from_dict_needs_every_key() -> None:
     values = fitted().as_dict()
-    del values["log_text_scale"]
-    with pytest.raises(ConfigError, match="'log_text_scale', got None"):
+    del values["text"]
+    with pytest.raises(ConfigError, match="text needs a finite number as 'log_scale', got None"):
         HyperbolicHead.from_dict(values)

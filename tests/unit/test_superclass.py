@@ -15,7 +15,7 @@ from configs.schema.superclass import SuperclassEvaluation as SuperclassConfig
 from experiments.results import IDENTITY, MEASURED
 from lightning_modules import attacks
 from lightning_modules.attacks import LOSSES, misclassified, noise
-from lightning_modules.heads import CosineHead, Head, HyperbolicHead
+from lightning_modules.heads import CosineHead, Entry, Head, HyperbolicHead
 from lightning_modules.hierarchy import Forest, Tree
 from lightning_modules.metrics import TreeErrors
 from lightning_modules.probes import Row, Terms
@@ -63,7 +63,7 @@ class Blind(Toy):
 
 
 def head(kind: str) -> Head:
-    return CosineHead(8.0) if kind == "cosine" else HyperbolicHead(1.0, -2.0, -2.0, 2.0)
+    return CosineHead(8.0) if kind == "cosine" else HyperbolicHead(1.0, Entry(-2.0, 1.0, 1.0), Entry(-2.0, 1.0, 1.0), 2.0)
 
 
 def batch() -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from configs.layers import CONFIGS, fragment_names, override_layer
 from experiments.cli import main
 from experiments.sweep.expand import expand, override, settings
 from experiments.sweep.spec import Sweep, read
+from experiments.sweep.trial import methods
 
 GRID = {
     "method": "grid",
@@ -58,15 +59,15 @@ def test_the_commands_train_and_then_measure_what_was_trained(tmp_path: Path) ->
 
 def test_a_trial_is_what_is_run_and_asked_wherever_it_is_run(tmp_path: Path) -> None:
     def identities(*overrides: str) -> list[str]:
-        return [trial.identity for trial in expand(written(tmp_path, GRID), overrides)]
+        content = {"program": "debug", "method": "grid", "parameters": {"seed": {"values": [0, 1]}}}
+        return [trial.identity for trial in expand(written(tmp_path, content), overrides)]
 
-    before = identities()
-    assert identities("output=elsewhere", "data.workers=3", "logging.wandb=disabled") == before
-    for changed in ("optim.lr=0.5", "evaluation.attacked_samples=3", "evaluation.split=val"):
-        assert not set(identities(changed)) & set(before)
-    assert identities("seed=1") == before[2:]
-    assert identities("experiment=fare_openmoji") == before[1::2]
-    assert len(identities("seed=7")) == 2
+    zero, one = identities()
+    assert identities("output=elsewhere", "data.workers=3", "logging.project=mine") == [zero, one]
+    assert identities("seed=1") == [one]
+    for changed in ("seed=2", "optim.lr=0.5", "evaluation.split=val"):
+        assert not {zero, one} & set(identities(changed))
+    assert not {zero, one} & set(identities("experiment=quickstart"))
 
 
 def test_random_draws_are_within_their_bounds_and_the_same_each_time(tmp_path: Path) -> None:
@@ -90,8 +91,9 @@ def test_equal_draws_are_one_trial(tmp_path: Path) -> None:
     assert sorted(trial.seed for trial in expand(written(tmp_path, content))) == [0, 1]
 
 
+TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")))  # YAML holds no control characters
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_", min_size=1), inner, max_size=3),
     max_leaves=5,
 )
@@ -100,8 +102,7 @@ VALUES = st.recursive(
 @hypothesis_settings(deadline=None)
 @given(VALUES)
 def test_the_command_line_reads_every_value_back(value: Any) -> None:
-    if "${" in json.dumps(value) or "\\ud" in json.dumps(value):
-        return  # interpolations are the configuration's; half a surrogate pair is no text
+    assume("${" not in json.dumps(value))  # which stands for another key
     found = override_layer([override("optim.lr", value)]).values["optim"]["lr"]
     assert found == value
     assert type(found) is type(value)
@@ -113,21 +114,21 @@ def test_plain_text_stays_bare_and_what_yaml_would_take_for_another_type_is_quot
     assert override("a", None) == "a=null"
 
 
-def test_every_shipped_sweep_expands_and_says_what_it_claims() -> None:
+def test_every_shipped_sweep_says_what_it_claims() -> None:
     for name in fragment_names("sweep"):
-        assert expand(read(name))
         lines = (CONFIGS / "sweep" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-        labels = [line.split()[1] for line in lines[:4]]
-        assert labels == ["Claim:", "Expected:", "Time:", "Command:"]
+        assert [line.split()[1] for line in lines[:4]] == ["Claim:", "Expected:", "Time:", "Command:"]
         assert name in lines[3]
 
 
-def test_the_hierarchical_sweep_pairs_five_seeds() -> None:
-    trials = expand(read("openmoji_hierarchical"))
-    experiments = {trial.parameters["experiment"] for trial in trials}
-    assert {"tecoa_openmoji", "fare_openmoji"} <= experiments
-    for experiment in experiments:
-        assert {trial.seed for trial in trials if trial.parameters["experiment"] == experiment} == {0, 1, 2, 3, 4}
+@pytest.mark.parametrize("name", fragment_names("sweep"))
+def test_every_shipped_sweep_has_all_its_seeds_for_all_its_methods(name: str) -> None:
+    seeds: dict[str, set[int]] = {}
+    trials = expand(read(name))
+    for trial in trials:
+        seeds.setdefault(methods(trials)[trial.identity], set()).add(trial.seed)
+    assert len(seeds) > 1
+    assert len({frozenset(found) for found in seeds.values()}) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""Attacks hold few images: counted in batches, on a network whose own activations are next to nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from configs.schema import attack as schema
+from experiments.bench.memory import peak_bytes
+from lightning_modules.attacks import AutoAttack, Samples, TargetedAPGD, build, misclassified
+from lightning_modules.attacks.apgd import APGD
+from lightning_modules.attacks.ascent import Ascent
+from lightning_modules.attacks.attack import LossFn, ModelFn, input_gradient
+from lightning_modules.attacks.losses import cross_entropy
+
+SLOTS, COUNT, IMAGE_BATCHES = 16, 64, 10
+HALF_255 = {"linf": 6.0, "l2": 100.0, "l1": 2550.0}  # radii at which about half of the samples fall
+
+
+class Pooled(nn.Module):
+    """A linear classifier of 4 x 4 means of images of 32 x 32 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.linear = nn.Linear(48, 10).requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.linear(F.avg_pool2d(pixels, 8).flatten(1) - 0.5)
+        return 10 * logits
+
+
+def samples(model: ModelFn) -> Samples:
+    """Images, labelled as the model sees them."""
+    coarse = torch.rand(COUNT, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    clean, row = 0.1 + 0.8 * F.interpolate(coarse, (32, 32)), torch.arange(COUNT)
+    outputs = model(clean)
+    return Samples(row, clean, outputs.argmax(1), outputs, row + 7, torch.zeros_like(row))
+
+
+@dataclass
+class Streamed:
+    """Attacks a stream of samples, `size` at a time, and lets go of who leaves."""
+
+    attack: AutoAttack
+    model: ModelFn
+    given: Samples
+    size: int
+    fallen: int = 0
+
+    def __call__(self) -> None:
+        stream = self.attack.stream(self.model, cross_entropy, misclassified, SLOTS)
+        for first in range(0, COUNT, self.size):
+            for outcome in stream.flow(self.given.part(first, first + self.size)):
+                self.fallen += int(outcome.fallen.sum())
+        for outcome in stream.flow():
+            self.fallen += int(outcome.fallen.sum())
+
+
+def image_batches(run: Callable[[], object], batch: Tensor) -> float:
+    return peak_bytes(run, batch.device) / batch.nbytes
+
+
+def parts(norm: schema.AnyNorm, eps_255: float) -> dict[str, schema.Attack]:
+    return {
+        "apgd-ce": schema.APGD(norm=norm, eps_255=eps_255, steps=6, loss="ce"),
+        "apgd-t": schema.TargetedAPGD(norm=norm, eps_255=eps_255, steps=5, targets=3),
+        "fab-t": schema.FAB(norm=norm, eps_255=eps_255, steps=4, targets=3),
+        "square": schema.Square(norm=norm, eps_255=eps_255, queries=15),
+        "standard": schema.AutoAttack(norm=norm, eps_255=eps_255, steps=5, targets=3, queries=15),
+    }
+
+
+@pytest.mark.parametrize("share", [1e-3, 1.0, 2.0])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_pass_and_ten_batches_of_images_are_enough(norm: schema.AnyNorm, share: float) -> None:
+    """Where nobody, about half, and nearly everybody falls; in one call, batch by batch, and all at once."""
+    model = Pooled()
+    given = samples(model)
+    batch = given.part(0, SLOTS)
+    single = image_batches(lambda: input_gradient(model, batch.clean, batch.target, cross_entropy), batch.clean)
+    assert 1 <= single < 1.05
+    for name, setting in parts(norm, share * HALF_255[norm]).items():
+        attack = build(setting)
+        assert isinstance(attack, AutoAttack)
+        peaks = []
+        for size in (SLOTS, COUNT):
+            stream = Streamed(attack, model, given, size)
+            peaks.append(image_batches(stream, batch.clean))
+            assert (stream.fallen == 0) == (share < 1), name
+            assert stream.fallen < COUNT
+        whole = (model, batch.clean, batch.target, cross_entropy, batch.seeds, misclassified)
+        peaks.append(image_batches(lambda attack=attack, whole=whole: attack(*whole), batch.clean))  # type: ignore[misc]
+        assert max(peaks) <= single + IMAGE_BATCHES, f"{name}: {[round(each - single, 1) for each in peaks]}"
+
+
+def test_later_methods_begin_with_full_slots() -> None:
+    """As long as samples come: batches of the second method grow to the number of slots only, and shrink by falls."""
+    model, sizes = Pooled(), []
+    given = samples(model)
+
+    class Spied(TargetedAPGD):
+        def loss(self, outputs: Tensor, walks: Ascent, loss_fn: LossFn) -> Tensor:
+            sizes.append(len(outputs))
+            return super().loss(outputs, walks, loss_fn)
+
+    eps = HALF_255["linf"] / 255
+    attack = AutoAttack((APGD("linf", eps / 2, 3), Spied("linf", eps, 6, targets=2)))
+    stream = attack.stream(model, cross_entropy, misclassified, SLOTS)
+    for first in range(0, COUNT, 8):
+        stream.push(given.part(first, first + 8))
+    assert sizes[0] == SLOTS
+    grown = [later for earlier, later in pairwise(sizes) if later > earlier]
+    assert set(grown) == {SLOTS}
+    assert min(sizes) < SLOTS
