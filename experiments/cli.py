@@ -135,8 +135,8 @@ def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
     written = verb(
         "write-hierarchy",
         "Ask a language model for superclasses, in a file to review.",
-        "EXPERIMENT --dry-run",
-        _written,
+        "hierarchical5_vit_b32_imagenet --dry-run",
+        _write_hierarchy,
     )
     _add_experiment(written)
     written.add_argument("--tree", metavar="NAME", help="this tree of kind llm alone (default: all)")
@@ -206,7 +206,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     return _call("pack", "pack", _composed(arguments), arguments.verify)
 
 
-def _written(arguments: argparse.Namespace) -> int:
+def _write_hierarchy(arguments: argparse.Namespace) -> int:
     return _call("write_hierarchy", "write_hierarchy", _composed(arguments), arguments.dry_run, arguments.tree)
 
 

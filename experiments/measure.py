@@ -26,7 +26,7 @@ from experiments.atomic import replacing
 from experiments.runs import Run
 from experiments.trainer import build_tester
 from lightning_modules import hierarchy
-from lightning_modules.backbones import Backbone, load_backbone
+from lightning_modules.backbones import Backbone, frozen, load_backbone
 from lightning_modules.evaluation import Evaluation, Examination, Keeping
 from lightning_modules.hierarchy import Forest
 from lightning_modules.probes import Probe, Terms
@@ -79,9 +79,10 @@ def measure(
     planned = probes(config.evaluation, data)
     matrix = _matrix(config, backbone, data, planned[0].split)
     evaluation = _evaluation(run, config, backbone, data, stage, planned)
-    build_tester(config, f"measuring {stage}").test(
-        evaluation, datamodule=ProbeData(data, planned, config.evaluation.batch_size), verbose=False
-    )
+    with frozen(backbone):  # an attack then takes less memory and time
+        build_tester(config, f"measuring {stage}").test(
+            evaluation, datamodule=ProbeData(data, planned, config.evaluation.batch_size), verbose=False
+        )
     common = {"dataset": data.manifest.name, "stage": stage, "seed": config.seed}
     found = [*evaluation.rows(), *(_matrix_rows(matrix, config, data, stage) if matrix else [])]
     rows = [{**row, **common} for row in found]

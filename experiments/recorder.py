@@ -48,7 +48,7 @@ class Recorder(Callback):
     ) -> None:
         """Logs where a step is due for it."""
         if window_ends(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            self._log(trainer, scalars(trainer, "train/") | self._pace(trainer))
+            self._log(trainer, scalars(trainer, "train/") | scalars(trainer, "depth/") | self._pace(trainer))
             self.run.report(step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

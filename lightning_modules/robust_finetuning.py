@@ -96,8 +96,8 @@ class RobustFinetuning(LightningModule):
         super().__init__()
         self.strict_loading = False  # checkpoints hold what is trained; `on_load_checkpoint` checks it
         freeze_text(backbone)
-        if isinstance(objective, Hierarchical) and objective.train_text:
-            TextTower(backbone).projection.requires_grad_(True)
+        if isinstance(objective, Hierarchical):
+            _unfreeze(backbone, objective)
         self.backbone = backbone.eval()
         self.objective_config = objective
         self.adversary = adversary(attack)
@@ -305,6 +305,14 @@ class RobustFinetuning(LightningModule):
             window, self._window = self._window, []
             means = {name: torch.stack([part[name] for part in window]).mean() for name in found}
             self.log_dict(means, sync_dist=self.trainer.world_size > 1)
+
+
+def _unfreeze(backbone: Backbone, objective: Hierarchical) -> None:
+    """What a hierarchical objective trains beside the image tower."""
+    if objective.train_text:
+        TextTower(backbone).projection.requires_grad_(True)
+    if backbone.hyperbolic is not None:
+        backbone.hyperbolic.requires_grad_(True)
 
 
 def _untouched(pixels: Tensor) -> Adversarial:

@@ -64,7 +64,8 @@ def best(outputs: Tensor) -> Tensor:
 
 
 class CleanSimilarities:
-    """Similarities of clean images, computed once for all probes of a split, as far as `limit` bytes of the host reach."""
+    """Similarities of clean images, computed once for all probes of a split, as far as `limit` bytes of the host
+    reach."""
 
     def __init__(self, classifier: ZeroShot, limit: int = MEMORY) -> None:
         self.classifier = classifier

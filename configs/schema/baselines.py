@@ -75,9 +75,9 @@ class Attention:
 
     adversarial_weight  of how far the maps of adversarial images are away.
     clean_weight        of how far the trained model's maps of clean images are away.
-    normalise           what has length 1 before tokens and texts are multiplied: the features of a token, as in cosines,
-                        or a feature over the tokens and the embedding of a picture, as the authors' code has it, which
-                        gave the published numbers.
+    normalise           what has length 1 before tokens and texts are multiplied: the features of a token, as in
+                        cosines, or a feature over the tokens and the embedding of a picture, as the authors' code has
+                        it, which gave the published numbers.
     map_size            pixels a side at which maps are compared; distances, and so the weights, grow with it.
     """
 

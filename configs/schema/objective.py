@@ -36,8 +36,8 @@ class Hyperbolic:
     shares of the ball's radius; the scales that they set are trained.
 
     curvature    r: the ball's radius is 1 / sqrt(r).
-    power        how much of an embedding's length becomes depth, before training, which trains it: at 0 nothing, and the
-                 model classifies as it did by cosines; at 1 all of it.
+    power        how much of an embedding's length becomes depth, before training, which trains it: at 0 nothing, and
+                 the model classifies as it did by cosines; at 1 all of it.
     logit_scale  factor of the distance in logits before training, which trains it; null: such that the spread of the
                  logits is that of the model's own.
     """
@@ -46,7 +46,7 @@ class Hyperbolic:
     curvature: float = 1.0
     image_radius: float = 0.7
     text_radius: float = 0.7
-    power: float = 0.0
+    power: float = 0.1
     logit_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Hierarchical:
     text_attack: TextAttack | None = None
     vic_weight: float = 0.1
     vic_radius: float = 1.0
-    gap_weight: float = 0.1
+    gap_weight: float = 1.0
     gap: float = 0.05
     gap_images: Literal["parents", "texts"] = "parents"
     clean_weight: float = 0.0

@@ -24,7 +24,7 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Replaces the plan in a sweep's folder."""
-        fields = {**asdict(self), "trials": [trial.as_dict() for trial in self.trials]}
+        fields = {**asdict(self), "trials": [trial.as_dict(folder) for trial in self.trials]}
         write_text(folder / "plan.json", json.dumps(fields, indent=2) + "\n")
 
     @staticmethod
@@ -40,7 +40,7 @@ class Plan:
         try:
             fields = json.loads(path.read_bytes())
             metric = fields["metric"] and (fields["metric"][0], fields["metric"][1])
-            trials = tuple(Trial.parse(trial) for trial in fields["trials"])
+            trials = tuple(Trial.parse(trial, folder) for trial in fields["trials"])
             return Plan(**{**fields, "metric": metric, "columns": tuple(fields["columns"]), "trials": trials})
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is no plan of a sweep ({error!r}); start the sweep again to write it") from error

@@ -1,6 +1,7 @@
 """One trial of a sweep: an experiment, its settings, and the run that they make."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,13 +40,14 @@ class Trial:
         return Trial(identity, parameters, overrides, composed.hash, config.seed, composed.run_folder)
 
     @staticmethod
-    def parse(fields: Mapping[str, Any]) -> "Trial":
-        """From `as_dict`. Raises KeyError or TypeError where it is not one."""
-        return Trial(**{**fields, "overrides": tuple(fields["overrides"]), "folder": Path(fields["folder"])})
+    def parse(fields: Mapping[str, Any], place: Path) -> "Trial":
+        """From `as_dict`, for a file in the folder `place`. Raises KeyError or TypeError where it is not one."""
+        folder = Path(os.path.normpath(place / fields["folder"]))
+        return Trial(**{**fields, "overrides": tuple(fields["overrides"]), "folder": folder})
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "folder": str(self.folder)}
+    def as_dict(self, place: Path) -> dict[str, Any]:
+        """For JSON in the folder `place`, which may move together with the run."""
+        return {**asdict(self), "folder": os.path.relpath(self.folder, place)}
 
     @property
     def commands(self) -> tuple[tuple[str, ...], ...]:

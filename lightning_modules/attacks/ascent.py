@@ -73,7 +73,7 @@ class Ascent(Walks):
         )
 
     def advance(self, answer: Answer, eps: float, norm: Norm, schedule: Schedule) -> None:
-        """Takes in what the model says about `pixels`, and moves on where a gradient, overwritten then, shows the way."""
+        """Takes in what the model says about `pixels`; moves on where a gradient, overwritten then, shows the way."""
         begins = self.iteration < 0
         improved = begins | (answer.losses > self.best_loss)
         _replace(self.best, improved, self.pixels)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks.attack import Adversarial, FallenFn, LossFn, ModelFn, ask, check_mode
-from lightning_modules.attacks.engine import Engine, Outcome
+from lightning_modules.attacks.engine import Engine
 from lightning_modules.attacks.expectation import Expectation
 from lightning_modules.attacks.method import Method
+from lightning_modules.attacks.outcome import Outcome
 from lightning_modules.attacks.walks import Samples, take
 
 
@@ -109,14 +110,14 @@ class Stream:
     def flow(self, samples: Samples | None = None) -> Iterator[Outcome]:
         """`push`, or `finish` without samples; yields each outcome as soon as it is known."""
         if samples is not None and len(samples):
-            self.first.waiting.append(samples)
-        while self.first.held >= (1 if samples is None else self.first.slots):
+            self.first.places.waiting.append(samples)
+        while self.first.places.held >= (1 if samples is None else self.first.slots):
             yield from self._sift(self.first.work())
             if sum(map(len, self._survivors)) >= self.first.slots:
                 yield from self._go_on()
         while samples is None and self._survivors:
             yield from self._go_on()
-        self.first.fill()
+        self.first.places.fill()
 
     def _sift(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         """Of the first engine's outcomes those that are final."""
@@ -133,7 +134,7 @@ class Stream:
         yield from self._sift(self.first.drain())
         together = [take(self._survivors, self.first.slots)]
         for engine in self.later:
-            engine.waiting.extend(together)
+            engine.places.waiting.extend(together)
             together = []
             for outcome in engine.flow():
                 if bool(outcome.fallen.all()) or engine is self.later[-1]:

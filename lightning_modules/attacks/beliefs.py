@@ -18,9 +18,10 @@ from lightning_modules.attacks import signs
 from lightning_modules.attacks.apgd import APGD
 from lightning_modules.attacks.apgd_l1 import L1APGD
 from lightning_modules.attacks.attack import FallenFn, LossFn, ModelFn, misclassified
-from lightning_modules.attacks.engine import Engine, Outcome
+from lightning_modules.attacks.engine import Engine
 from lightning_modules.attacks.losses import cross_entropy, margin
 from lightning_modules.attacks.method import Method
+from lightning_modules.attacks.outcome import Outcome
 from lightning_modules.attacks.signs import Check
 from lightning_modules.attacks.square import Square
 from lightning_modules.attacks.walks import Samples

@@ -87,7 +87,7 @@ def take(waiting: deque[AnyRows], most: int) -> AnyRows:
 def in_parts(step: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
     """Writes step(images, *others) over the images, some rows at a time: for steps that take the memory of many."""
     few = math.ceil(len(images) / _PARTS)
-    for part, *rest in zip(*(each.split(few) for each in (images, *others)), strict=True):
+    for part, *rest in zip(*(torch.split(each, few) for each in (images, *others)), strict=True):
         part.copy_(step(part, *rest))
     return images
 

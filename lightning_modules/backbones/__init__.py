@@ -2,7 +2,7 @@
 
 from lightning_modules.backbones.backbone import Backbone
 from lightning_modules.backbones.export import export
-from lightning_modules.backbones.freezing import freeze, reference_copy
+from lightning_modules.backbones.freezing import freeze, frozen, reference_copy
 from lightning_modules.backbones.load import load_backbone
 from lightning_modules.backbones.text import class_features, prompt_embeddings
 
@@ -11,6 +11,7 @@ __all__ = [
     "class_features",
     "export",
     "freeze",
+    "frozen",
     "load_backbone",
     "prompt_embeddings",
     "reference_copy",

@@ -23,12 +23,49 @@ def freeze(module: Module) -> Module:
     images/s, forward | forward + input gradient: all weights requiring a gradient 20.7 | 7.1, all frozen 5.1 | 2.4, all
     frozen but the in-projection 29.4 | 7.6.
 
-    What remains makes this wrong for modules that an optimiser or DistributedDataParallel sees; see `reference_copy`
-    and `freeze_text`.
+    Batch normalisation no longer keeps its inputs, see `FixedBatchNorm2d`.
+
+    What remains makes this wrong for modules that an optimiser or DistributedDataParallel sees; see `frozen`,
+    `reference_copy` and `freeze_text`.
     """
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name.rpartition(".")[2] == "in_proj_weight")
+    for layer in module.modules():
+        if type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats:
+            layer.__class__ = FixedBatchNorm2d
     return module
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """`freeze` for as long as the context lasts, also after an error."""
+    weights = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    layers = [(layer, type(layer)) for layer in module.modules()]
+    freeze(module)
+    try:
+        yield
+    finally:
+        for parameter, trained in weights:
+            parameter.requires_grad_(trained)
+        for layer, kind in layers:
+            layer.__class__ = kind
+
+
+class FixedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation in eval mode, as the affine map of its input that it is.
+
+    torch's own keeps the input for the gradients of its weights, also where nobody asks for them. With it, a
+    convolution, its normalisation and a ReLU keep two feature maps for the backward pass, and without it one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); in training mode, or in another precision than its own, as torch."""
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None or input.dtype != self.weight.dtype:
+            return super().forward(input)
+        factor = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * factor
+        return (input * factor[:, None, None]).add_(shift[:, None, None])
 
 
 def freeze_text(backbone: Backbone) -> None:

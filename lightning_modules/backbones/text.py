@@ -11,7 +11,8 @@ from lightning_modules.backbones.freezing import eval_mode
 
 
 def class_features(backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """One point per class, as the model's head has it; see `Head.texts`. Arguments and errors as for `prompt_embeddings`.
+    """One point per class, as the model's head has it; see `Head.texts`. Arguments and errors as for
+    `prompt_embeddings`.
 
     Returns:
         float32 (N, D), on the backbone's device, without a gradient.

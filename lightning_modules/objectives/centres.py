@@ -23,8 +23,8 @@ def centres(
 ) -> list[Centres]:
     """The Einstein midpoint of every class's images, level by level (Dong et al. 2026, eq. 8).
 
-    A leaf's is that of its images, a parent's that of its children's midpoints: every child counts the same, however many
-    images it has. Nothing here waits for the device: which classes are present stays a mask.
+    A leaf's is that of its images, a parent's that of its children's midpoints: every child counts the same, however
+    many images it has. Nothing here waits for the device: which classes are present stays a mask.
 
     Args:
         points: (B, D) on the ball.

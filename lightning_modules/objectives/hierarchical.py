@@ -1,7 +1,5 @@
 """Robustness at every level of class trees, in hyperbolic space."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,8 +13,8 @@ from lightning_modules.objectives.objective import Needs, Parts, Views
 
 
 class Hierarchical:
-    """Cross-entropy of adversarial images at all levels of all trees, with a neighbourhood and a norm order (Dong et al.
-    2026, eq. 9 to 14). Texts are the forest's nodes, N of them.
+    """Cross-entropy of adversarial images at all levels of all trees, with a neighbourhood and a norm order (Dong et
+    al. 2026, eq. 9 to 14). Texts are the forest's nodes, N of them.
 
     What is chosen where the paper is silent: every hinge and margin is a field of the configuration; trees are summed;
     an image's loss at a level is that of the midpoint of its class there; `vic` holds for leaves.
@@ -40,8 +38,8 @@ class Hierarchical:
         return labels
 
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
-        """The weighted cross-entropies (eq. 10), of images that are attacked together: midpoints join their fates. Every
-        rank must call it as often as the others."""
+        """The weighted cross-entropies (eq. 10), of images that are attacked together: midpoints join their fates.
+        Every rank must call it as often as the others."""
         return self._per_adversary(embeddings, target, texts, raised=True)
 
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:

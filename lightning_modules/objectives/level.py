@@ -44,8 +44,8 @@ def terms(
     the neighbours differ; without trees there is the one term of the leaves.
 
     Args:
-        weights: per level, 0 = leaves; levels beyond have none. None: 1 - l / (L + 1) at level l of a tree with L levels
-            above its leaves (Dong et al. 2026, eq. 10).
+        weights: per level, 0 = leaves; levels beyond have none. None: 1 - l / (L + 1) at level l of a tree with L
+            levels above its leaves (Dong et al. 2026, eq. 10).
         negatives: which neighbouring levels join the denominator (eq. 9).
     """
     if not forest.trees:
@@ -83,9 +83,9 @@ def _term(place: int, weight: float, levels: list[Level], tree: Tree | None, dev
 
 
 def _negatives(level: Level, other: Level, tree: Tree | None) -> Tensor:
-    """bool (classes of `level`, classes of `other`): who is a negative of whom. At the level itself all classes are in the
-    denominator; of a neighbour, those without an edge to the class. What has the name of the class, or of one that shares
-    an edge with it, is no negative either: cut trees repeat a class over levels."""
+    """bool (classes of `level`, classes of `other`): who is a negative of whom. At the level itself all classes are in
+    the denominator; of a neighbour, those without an edge to the class. What has the name of the class, or of one that
+    shares an edge with it, is no negative either: cut trees repeat a class over levels."""
     if other is level or tree is None:
         return torch.ones(level.size, other.size, dtype=torch.bool)
     kin = torch.zeros(level.size, other.size, dtype=torch.bool)

@@ -17,14 +17,14 @@ class Needs:
     """Which embeddings an objective makes use of, beside those of the adversary's images. Each costs a forward pass.
 
     clean                  the trained tower's of the clean images, with their gradient.
-    answers                the trained tower's of the clean images before the attack, without gradient: what an adversary
-                           moves away from.
+    answers                the trained tower's of the clean images before the attack, without gradient: what an
+                           adversary moves away from.
     reference              the frozen original's of the clean images.
     reference_adversarial  the frozen original's of the adversary's images.
     tokens                 image tokens in all of the above.
-    adversaries            how many adversaries attack each image, each with an inner loss of its own. The inner loss, and
-                           in `outer` the adversarial view and the labels, have all images of the first adversary, then
-                           all of the second, ...
+    adversaries            how many adversaries attack each image, each with an inner loss of its own. The inner loss,
+                           and in `outer` the adversarial view and the labels, have all images of the first adversary,
+                           then all of the second, ...
     """
 
     clean: bool = False
@@ -54,8 +54,8 @@ class Views(NamedTuple):
 class Objective(Protocol):
     """A loss on image embeddings, with the inner loss that its adversary raises.
 
-    Class texts come with each call, as the head has them (N, D): they may be trained, and may have been perturbed. Which
-    texts they are is said by `wordings`.
+    Class texts come with each call, as the head has them (N, D): they may be trained, and may have been perturbed.
+    Which texts they are is said by `wordings`.
     """
 
     @property

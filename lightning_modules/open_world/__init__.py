@@ -1,4 +1,5 @@
-"""Open-world scores. Each maps similarities (B, N), cosines as a rule, and a temperature to (B,): higher = more in-distribution."""
+"""Open-world scores. Each maps similarities (B, N), cosines as a rule, and a temperature to (B,): higher = more
+in-distribution."""
 
 from collections.abc import Callable
 

@@ -83,7 +83,7 @@ def _identity(folder: Path, state: str) -> str:
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_stood(experiment_file: Experiment, tmp_path: Path) -> None:
-    steps = 400
+    steps = 150
     trainer = TRAINER | {"steps": steps, "checkpoint_every": 20}
     experiment = experiment_file(trainer=trainer, evaluation=EVALUATION)
     sweep = sweep_file(tmp_path, program=str(experiment), parameters={"seed": {"values": [5]}})

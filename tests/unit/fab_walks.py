@@ -8,10 +8,10 @@ from torch import Tensor
 
 from lightning_modules.attacks import AutoAttack, misclassified
 from lightning_modules.attacks.attack import ask
-from lightning_modules.attacks.engine import Outcome
 from lightning_modules.attacks.fab import BoundaryWalks, TargetedFAB
 from lightning_modules.attacks.losses import cross_entropy, margin
 from lightning_modules.attacks.method import Answer
+from lightning_modules.attacks.outcome import Outcome
 from lightning_modules.attacks.walks import Samples
 from tests.unit.networks import images, seeds
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from lightning_modules.attacks import AutoAttack, misclassified, noise
 from lightning_modules.attacks.apgd_l1 import L1APGD, TargetedL1APGD
 from lightning_modules.attacks.attack import LossFn, ModelFn
-from lightning_modules.attacks.engine import Outcome
 from lightning_modules.attacks.losses import cross_entropy, dlr, margin, targeted_dlr
+from lightning_modules.attacks.outcome import Outcome
 from lightning_modules.attacks.walks import Samples
 from tests.unit.networks import convolutional, images, linear, seeds
 from tests.unit.test_simplex import nearest

@@ -17,7 +17,7 @@ from lightning_modules.attacks.ascent import Ascent
 from lightning_modules.attacks.attack import LossFn, ModelFn, input_gradient
 from lightning_modules.attacks.losses import cross_entropy
 
-SLOTS, COUNT, IMAGE_BATCHES = 16, 64, 10
+SLOTS, COUNT, IMAGE_BATCHES = 8, 32, 10
 HALF_255 = {"linf": 6.0, "l2": 100.0, "l1": 2550.0}  # radii at which about half of the samples fall
 
 
@@ -66,37 +66,28 @@ def image_batches(run: Callable[[], object], batch: Tensor) -> float:
     return peak_bytes(run, batch.device) / batch.nbytes
 
 
-def parts(norm: schema.AnyNorm, eps_255: float) -> dict[str, schema.Attack]:
-    return {
-        "apgd-ce": schema.APGD(norm=norm, eps_255=eps_255, steps=6, loss="ce"),
-        "apgd-t": schema.TargetedAPGD(norm=norm, eps_255=eps_255, steps=5, targets=3),
-        "fab-t": schema.FAB(norm=norm, eps_255=eps_255, steps=4, targets=3),
-        "square": schema.Square(norm=norm, eps_255=eps_255, queries=15),
-        "standard": schema.AutoAttack(norm=norm, eps_255=eps_255, steps=5, targets=3, queries=15),
-    }
-
-
-@pytest.mark.parametrize("share", [1e-3, 1.0, 2.0])
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize(
+    ("norm", "share"),
+    [("linf", 1e-3), ("linf", 1.0), ("l2", 1e-3), ("l2", 1.0), pytest.param("l1", 1.0, marks=pytest.mark.slow)],
+)
 def test_a_pass_and_ten_batches_of_images_are_enough(norm: schema.AnyNorm, share: float) -> None:
-    """Where nobody, about half, and nearly everybody falls; in one call, batch by batch, and all at once."""
+    """Where nobody falls and where about half do; batch by batch, all at once, and in one call."""
     model = Pooled()
     given = samples(model)
     batch = given.part(0, SLOTS)
     single = image_batches(lambda: input_gradient(model, batch.clean, batch.target, cross_entropy), batch.clean)
     assert 1 <= single < 1.05
-    for name, setting in parts(norm, share * HALF_255[norm]).items():
-        attack = build(setting)
-        assert isinstance(attack, AutoAttack)
-        peaks = []
-        for size in (SLOTS, COUNT):
-            stream = Streamed(attack, model, given, size)
-            peaks.append(image_batches(stream, batch.clean))
-            assert (stream.fallen == 0) == (share < 1), name
-            assert stream.fallen < COUNT
-        whole = (model, batch.clean, batch.target, cross_entropy, batch.seeds, misclassified)
-        peaks.append(image_batches(lambda attack=attack, whole=whole: attack(*whole), batch.clean))  # type: ignore[misc]
-        assert max(peaks) <= single + IMAGE_BATCHES, f"{name}: {[round(each - single, 1) for each in peaks]}"
+    setting = schema.AutoAttack(norm=norm, eps_255=share * HALF_255[norm], steps=3, targets=2, queries=6)
+    attack = build(setting)
+    assert isinstance(attack, AutoAttack)
+    arrivals = [Streamed(attack, model, given, size) for size in (SLOTS, COUNT)]
+    peaks = [image_batches(stream, batch.clean) for stream in arrivals]
+    for stream in arrivals:
+        assert (stream.fallen == 0) == (share < 1)
+        assert stream.fallen < COUNT
+    whole = (model, batch.clean, batch.target, cross_entropy, batch.seeds, misclassified)
+    peaks.append(image_batches(lambda: attack(*whole), batch.clean))
+    assert max(peaks) <= single + IMAGE_BATCHES, [round(each - single, 1) for each in peaks]
 
 
 def test_later_methods_begin_with_full_slots() -> None:
@@ -112,8 +103,8 @@ def test_later_methods_begin_with_full_slots() -> None:
     eps = HALF_255["linf"] / 255
     attack = AutoAttack((APGD("linf", eps / 2, 3), Spied("linf", eps, 6, targets=2)))
     stream = attack.stream(model, cross_entropy, misclassified, SLOTS)
-    for first in range(0, COUNT, 8):
-        stream.push(given.part(first, first + 8))
+    for first in range(0, COUNT, 4):
+        stream.push(given.part(first, first + 4))
     assert sizes[0] == SLOTS
     grown = [later for earlier, later in pairwise(sizes) if later > earlier]
     assert set(grown) == {SLOTS}

@@ -30,7 +30,8 @@ def counted(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_points_are_those_of_the_classifier(backbone: Backbone) -> None:
-    for head, trained in ((None, False), (None, True), (HyperbolicHead(1.0, Entry(-1.0, 0.5, 1.0), Entry(-1.0, 0.5, 1.0), 0.0), True)):
+    hyperbolic = HyperbolicHead(1.0, Entry(-1.0, 0.5, 1.0), Entry(-1.0, 0.5, 1.0), 0.0)
+    for head, trained in ((None, False), (None, True), (hyperbolic, True)):
         backbone.hyperbolic = head
         points = ClassTexts(backbone, WORDINGS, trained)().detach()
         torch.testing.assert_close(points, class_features(backbone, NAMES, TEMPLATES))

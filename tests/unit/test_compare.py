@@ -124,6 +124,14 @@ def test_the_bootstrap_is_the_normal_interval_of_many_values() -> None:
     assert (low, high) == (pytest.approx(values.mean() - half, abs=0.01), pytest.approx(values.mean() + half, abs=0.01))
 
 
+def test_outputs_may_move_and_be_read_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, _ = swept(tmp_path / "here")
+    before = compare_sweeps([ledger.folder])
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there" / "runs")
+    assert compare_sweeps([Path("../sweep")]) == before
+
+
 def test_a_single_seed_has_no_spread() -> None:
     assert Spread.of({4: 0.5}) == Spread((4,), 0.5, None, None)
     assert bootstrap([0.5]) is None

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lightning_modules.attacks import PGD, AutoAttack, engine, misclassified, noise
 from lightning_modules.attacks.cw import CWL2, CWLinf
-from lightning_modules.attacks.engine import Engine, Outcome
+from lightning_modules.attacks.engine import Engine
 from lightning_modules.attacks.losses import cross_entropy, margin
+from lightning_modules.attacks.outcome import Outcome
 from lightning_modules.attacks.projection import uniform_start
 from lightning_modules.attacks.walks import Samples
 from tests.unit.networks import convolutional, images, linear, seeds

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from configs.schema.model import ModelConfig
-from lightning_modules.backbones import Backbone, freeze, load_backbone, reference_copy
+from experiments.bench.memory import peak_bytes
+from lightning_modules.backbones import Backbone, freeze, frozen, load_backbone, reference_copy
 from lightning_modules.backbones.freezing import eval_mode, freeze_text
 
 
@@ -115,3 +116,39 @@ def test_eval_mode_restores_each_part(tiny_resnet: str) -> None:
     with pytest.raises(ZeroDivisionError):
         fail_in_eval_mode()
     assert [module.training for module in backbone.modules()] == before
+
+
+def test_frozen_batch_normalisation_computes_the_same_and_keeps_less(tiny_resnet: str, pixels: Tensor) -> None:
+    backbone = load_backbone(ModelConfig(tiny_resnet))
+    for layer in backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.running_mean, -0.5, 0.5)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    before, device = input_gradient(backbone, pixels), pixels.device
+    peak = peak_bytes(lambda: input_gradient(backbone, pixels), device)
+    with frozen(backbone):
+        torch.testing.assert_close(input_gradient(backbone, pixels), before)
+        assert peak_bytes(lambda: input_gradient(backbone, pixels), device) < 0.75 * peak
+    assert torch.equal(input_gradient(backbone, pixels), before)
+
+
+def test_a_frozen_model_thaws(tiny_resnet: str, pixels: Tensor) -> None:
+    """After an error too; and layers in training mode work as ever meanwhile."""
+    backbone = load_backbone(ModelConfig(tiny_resnet)).train()
+    backbone.visual.requires_grad_(False)
+    before = [(name, parameter.requires_grad) for name, parameter in backbone.named_parameters()]
+    kinds = [type(layer) for layer in backbone.modules()]
+    counters = [layer.num_batches_tracked for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+    def fails() -> None:
+        with frozen(backbone):
+            backbone.embed_image(pixels)
+            assert not any(parameter.requires_grad for parameter in backbone.parameters() if parameter.ndim == 4)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert counters
+    assert all(int(counter) == 1 for counter in counters if counter is not None)
+    assert [(name, parameter.requires_grad) for name, parameter in backbone.named_parameters()] == before
+    assert [type(layer) for layer in backbone.modules()] == kinds

@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datamodules.sources.openmoji.captions import caption
+from datamodules.sources.openmoji.captions import kind_caption, name_caption
 from datamodules.sources.openmoji.concepts import concepts
 from datamodules.sources.openmoji.drawings import drawing
 from datamodules.sources.openmoji.packing import RECIPES, Rendering, _sample
 from datamodules.sources.openmoji.rendering import EASY, HARD, SIZE, between, render
-from datamodules.sources.openmoji.trees import synsets, trees, wordnet_tree
+from datamodules.sources.openmoji.trees import hypernyms, synsets, trees, wordnet_tree
 from lightning_modules.hierarchy import Tree
 
 EVERYTHING = concepts("id", "near_seen", "near_unseen", "far", "other")
@@ -110,7 +110,7 @@ def test_splits_render_different_pictures_of_one_concept() -> None:
 
 def test_captions_name_the_concept() -> None:
     concept = concepts("id")[0]
-    texts = [caption(concept, np.random.default_rng(seed)) for seed in range(200)]
+    texts = [name_caption(concept, np.random.default_rng(seed)) for seed in range(200)]
     assert all(concept.name in text for text in texts)
     told = sum(concept.subgroup in text for text in texts) / len(texts)
     assert 0.15 < told < 0.35
@@ -124,3 +124,19 @@ def test_recipes_give_labels_of_their_own_concepts(recipe: str) -> None:
         sample = _sample(split, rendering, (len(members) - 1, members[-1], 0))
         assert sample.label == len(members) - 1
         assert (sample.text is not None) == (recipe == "pretraining")
+
+
+def test_captions_of_kinds_name_every_superclass_alone_as_often_as_the_concept() -> None:
+    fox = next(concept for concept in concepts("id") if concept.name == "fox")
+    texts = [kind_caption(fox, np.random.default_rng(seed)) for seed in range(600)]
+    alone = [text for text in texts if "fox" not in text]
+    assert 0.4 < len(alone) / len(texts) < 0.6
+    kinds = {fox.subgroup, fox.group, *hypernyms(fox.wnid)}
+    assert {"mammal", "canine"} <= kinds
+    assert all(any(kind in text for text in alone) for kind in kinds)
+    assert all(any(kind in text for kind in kinds) for text in alone)
+
+
+def test_hypernyms_end_at_the_root() -> None:
+    assert hypernyms("n00001740") == []
+    assert hypernyms("n00001930", levels=5) == ["entity"]

@@ -11,9 +11,10 @@ from configs.errors import CheckpointError
 from configs.schema.attack import APGD, PGD, Attack, AutoAttack, NoAttack
 from configs.schema.model import ModelConfig
 from configs.schema.module import OptimConfig
-from configs.schema.objective import FARE, Objective, TeCoA
+from configs.schema.objective import FARE, Hierarchical, Hyperbolic, Objective, TeCoA
 from lightning_modules.backbones import load_backbone
-from lightning_modules.hierarchy import Forest
+from lightning_modules.hierarchy import Forest, Tree
+from lightning_modules.hyperbolic import fit_head
 from lightning_modules.objectives import Embedded, Views
 from lightning_modules.robust_finetuning import RobustFinetuning, without_padding
 
@@ -216,3 +217,27 @@ def test_validation_attacks_the_classification_whatever_training_raises(batch: B
     pixels = [trained._attack_classification(batch, texts).pixels, trained._attack_objective(batch, texts, 0).pixels]
     losses = [F.cross_entropy(trained._classify(each, texts), batch["label"]) for each in pixels]
     assert losses[0] > losses[1]
+
+
+def test_a_hierarchical_objective_trains_the_projection_and_the_head(batch: Batch, tiny_vit: str) -> None:
+    """Every weight that requires a gradient gets one, and the text tower's others none."""
+    backbone = load_backbone(ModelConfig(tiny_vit))
+    backbone.hyperbolic = fit_head(backbone, Hyperbolic(power=0.5), batch["image"], CLASSES, ("a {c}",))
+    tree = Tree("shapes", (CLASSES, ("square", "disc")), ((0, 1, 0),))
+    trained = RobustFinetuning(
+        backbone, Hierarchical(vic_radius=0.0, gap=0.5), PLAIN, OptimConfig(), total_steps=10,
+        forest=Forest(CLASSES, (tree,)), templates=("a {c}", "one {c}"), seed=3, log_every=1,
+    )  # fmt: skip
+    trained.setup("fit")
+    trained.on_fit_start()
+    loss, _ = trained.objective.outer(
+        Views(Embedded(backbone.embed_image(batch["image"]))), batch["label"], trained.texts()
+    )
+    loss.backward()
+    visual = {name for name, _ in trained.named_parameters() if name.startswith("backbone.clip.visual.")}
+    others = {name for name in gradients(trained) if name not in visual}
+    scales = ("image.log_scale", "image.power", "text.log_scale", "text.power", "log_logit_scale")
+    assert others == {"backbone.clip.text_projection", *(f"backbone.hyperbolic.{name}" for name in scales)}
+    assert all(gradient.abs().sum() > 0 for name, gradient in gradients(trained).items() if name in others)
+    groups = {group["name"]: group["lr"] for group in trained.configure_optimizers()["optimizer"].param_groups}
+    assert groups["decay of text_projection"] == pytest.approx(0.5 * groups["decay"])

@@ -63,7 +63,8 @@ class Blind(Toy):
 
 
 def head(kind: str) -> Head:
-    return CosineHead(8.0) if kind == "cosine" else HyperbolicHead(1.0, Entry(-2.0, 1.0, 1.0), Entry(-2.0, 1.0, 1.0), 2.0)
+    entries = Entry(-2.0, 1.0, 1.0), Entry(-2.0, 1.0, 1.0)
+    return CosineHead(8.0) if kind == "cosine" else HyperbolicHead(1.0, *entries, 2.0)
 
 
 def batch() -> dict[str, Tensor]:

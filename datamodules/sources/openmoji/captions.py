@@ -26,8 +26,8 @@ def name_caption(concept: Concept, rng: np.random.Generator) -> str:
 
 
 def kind_caption(concept: Concept, rng: np.random.Generator) -> str:
-    """A random caption that names a superclass alone, or else the concept. Of a name alone, a model doesn't learn what a
-    bird is: with `name_caption` only, prompts of superclasses are at chance."""
+    """A random caption that names a superclass alone, or else the concept. Of a name alone, a model doesn't learn what
+    a bird is: with `name_caption` only, prompts of superclasses are at chance."""
     if rng.random() >= KIND_ALONE_SHARE:
         return name_caption(concept, rng)
     kinds = [concept.subgroup, concept.group, *(hypernyms(concept.wnid) if concept.wnid else ())]

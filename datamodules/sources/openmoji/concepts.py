@@ -17,8 +17,8 @@ class Concept:
     role      `id`: a leaf class. `near_seen`, `near_unseen`: held-out members of the same subgroups, of which
               pretraining saw the first. `far`: other groups. `other`: seen by pretraining only.
     subgroup, group   its superclasses in the curated Unicode tree.
-    wnid      its WordNet 3.0 noun synset, for every leaf class, and where WordNet has the name of what pretraining saw; or
-              empty.
+    wnid      its WordNet 3.0 noun synset, for every leaf class, and where WordNet has the name of what pretraining saw;
+              or empty.
     """
 
     hexcode: str

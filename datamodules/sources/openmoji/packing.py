@@ -48,7 +48,7 @@ RECIPES: dict[str, dict[str, Rendering]] = {
     },
     "superclasses": {
         "train": Rendering(("id", "near_seen", "far", "other"), 7, 64, (0.0, 1.0), captions="kinds"),
-        "val": Rendering(("id", "near_seen", "far", "other"), 6, 4, (0.0, 1.0), captions="names"),
+        "val": Rendering(("id", "near_seen", "far", "other"), 8, 4, (0.0, 1.0), captions="names"),
     },
 }
 CAPTIONS = {"names": captions.name_caption, "kinds": captions.kind_caption}
