@@ -75,6 +75,8 @@ def measure(
             f"data.kind={config.data.kind} has no labels to measure with; use classification or open_world"
         )
     began = time.perf_counter()
+    if config.evaluation.inference == "cosine":
+        backbone.hyperbolic = None
     data.prepare_data()
     planned = probes(config.evaluation, data)
     matrix = _matrix(config, backbone, data, planned[0].split)
@@ -207,7 +209,7 @@ def _sweep(eps_255: float) -> Attack | None:
 
 
 def _temperatures(config: EvaluationConfig, backbone: Backbone) -> dict[str, float]:
-    own = 1 / float(backbone.head.scale)
+    own = 1 / float(torch.as_tensor(backbone.head.scale).detach())
     return dict.fromkeys(config.scores, config.mcm_temperature or own)
 
 

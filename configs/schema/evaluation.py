@@ -30,6 +30,8 @@ class EvaluationConfig:
     save_adversarial    how adversarial images are kept, as shards beside the results; uint8 rounds them.
     validation_attack   what validation during training attacks with; null: the training attack.
     validation_samples  how many samples of the validation split it sees, always the same ones; null = all.
+    inference           how images and texts are compared: as the model was trained, or by cosines. What is reported is
+                        what is attacked.
     scores              open-world scores, higher = more in-distribution.
     mcm_temperature     MCM's tau on raw cosines; null: 1 / the model's logit scale. The paper has 1.
     eps_sweep_255       PGD radii for the accuracy-by-eps curve, with `attacked_samples` samples.
@@ -52,6 +54,7 @@ class EvaluationConfig:
     save_adversarial: Literal["none", "uint8", "fp16", "fp32"] = "none"
     validation_attack: Attack | None = None
     validation_samples: int | None = None
+    inference: Literal["own", "cosine"] = "own"
     scores: list[Score] = field(default_factory=lambda: ["mcm"])
     mcm_temperature: float | None = None
     eps_sweep_255: list[float] = field(default_factory=list)

@@ -142,12 +142,12 @@ class L1APGD:
     def _move(self, walks: SparseAscent, gradient: Tensor) -> None:
         """One step of ascent, or the best point on the next smaller radius where the steps at this one are made; in the
         place of the gradient."""
-        moved = in_parts(_ascended, gradient, walks.pixels, walks.share, walks.step_size)
+        walks.pixels = in_parts(_ascended, gradient, walks.pixels, walks.share, walks.step_size)
         ends = walks.iteration == self._by_radius(walks, *self._lengths())
         walks.radii = walks.radii - (ends & (walks.radii > 0)).long()
         walks.iteration = (walks.iteration + 1).masked_fill(ends, 0)
-        torch.where(_images(ends), walks.best, moved, out=moved)
-        walks.pixels = in_parts(project, moved, walks.clean, walks.radii.clamp_min(1) * self.eps)
+        torch.where(_images(ends), walks.best, walks.pixels, out=walks.pixels)
+        in_parts(project, walks.pixels, walks.clean, walks.radii.clamp_min(1) * self.eps)
 
     def _first_radii(self) -> int:
         return _RADII if self.shrinking else 1

@@ -1,5 +1,6 @@
 """Evaluation against plain computations, and what it refuses."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from configs.compose import Composed, compose
 from configs.errors import ConfigError, DataError
-from configs.schema.attack import NoAttack
+from configs.schema.attack import PGD, NoAttack
+from configs.schema.objective import Hyperbolic
 from datamodules import build_datamodule
 from datamodules.classification import ClassificationDataModule
 from experiments.measure import ProbeData, measure, probes
@@ -26,7 +28,9 @@ from lightning_modules.attacks import LOSSES, misclassified, noise
 from lightning_modules.backbones import Backbone, class_features, load_backbone
 from lightning_modules.evaluation import Evaluation
 from lightning_modules.hierarchy import Tree
+from lightning_modules.hyperbolic import fit_head
 from lightning_modules.probes import Probe, Terms
+from lightning_modules.zero_shot import ZeroShot
 from tests.integration.measured import experiment, figures, fit
 
 LISTED = {"kind": "auto_attack", "version": "custom", "attacks": ["apgd-ce", "apgd-t"], "steps": 6, "targets": 2}
@@ -155,6 +159,30 @@ def test_with_the_whole_budget_the_leaf_falls_no_less_and_every_level_is_told(ag
         assert told[0] <= find(rows, attack_name=name, level=0)["value"]
         assert told[-1] == 1.0  # one root
         assert told[0] < 1.0
+
+
+@pytest.mark.parametrize("inference", ["own", "cosine"])
+def test_what_is_reported_is_what_is_attacked(
+    again: Measure, backbone: Backbone, data: ClassificationDataModule, inference: str
+) -> None:
+    """A model with a hyperbolic head, by its distances and by its cosines: clean, and under PGD on the same logits."""
+    test, model = everything(data, "test", 13), copy.deepcopy(backbone)
+    model.hyperbolic = fit_head(model, Hyperbolic(power=1.0), test["image"], data.class_names, data.templates)
+    pgd = {"kind": "pgd", "eps_255": 4, "step_255": 2, "steps": 3, "loss": "ce"}
+    measured = again(model, inference=inference, attacks={"pgd": pgd}, attacked_samples=13, samples=13)
+    judge = model if inference == "own" else backbone
+    classify = ZeroShot(judge, data.class_names, data.templates).logits
+    attack = attacks.build(PGD(eps_255=4, step_255=2, steps=3, loss="ce"))
+    assert attack is not None
+    found = attack(classify, test["image"], test["label"], LOSSES["ce"], noise.derive(0, 0, test["index"]))
+    with torch.no_grad():
+        right = [classify(images).argmax(1) == test["label"] for images in (test["image"], found.pixels)]
+    assert find(measured, attack_name=None, metric="accuracy", level=0)["value"] == pytest.approx(
+        right[0].double().mean().item()
+    )
+    assert find(measured, attack_name="pgd", metric="accuracy", level=0)["value"] == pytest.approx(
+        (right[0] & right[1]).double().mean().item()
+    )
 
 
 def test_a_scheduled_attack_claims_nothing_above_the_leaves(rows: list[Row]) -> None:

@@ -64,8 +64,11 @@ def test_every_fragment_fits_the_schema_on_its_own(path: Path) -> None:
 
 
 def test_published_recipes_are_the_published_ones() -> None:
-    tecoa = compose("tecoa_vit_b32_imagenet").config
-    assert tecoa.trainer.steps == 10 * (1_281_167 // tecoa.data.batch_size)
+    rates = {"tecoa": 1e-5, "pmg_aft": 5e-5, "tga_zsr": 1e-4, "agft": 4e-4, "saft": 1e-4, "trades": 1e-5}
+    for name, rate in rates.items():
+        config = compose(f"{name}_vit_b32_imagenet").config
+        assert config.optim == OptimConfig(kind="sgd", lr=rate, weight_decay=0.0, warmup_steps=1000)
+        assert config.trainer.steps == 10 * (1_281_167 // config.data.batch_size)
     fare = compose("fare_vit_b32_imagenet").config
     assert fare.optim == OptimConfig(kind="adamw", lr=1e-5, weight_decay=1e-4, warmup_steps=1400)
 
