@@ -93,7 +93,8 @@ def measure(
     for probe, ledger in evaluation.attacks():
         if ledger.save is not None:
             adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
-    _save(evidence, {**evaluation.evidence(), "settings": settings})
+    levels = matrix.evidence() if matrix else {}
+    _save(evidence, {**evaluation.evidence(), **levels, "settings": settings})
     return rows
 
 

@@ -108,7 +108,7 @@ def _page(folder: Path, found: Found) -> str:
             page.section("Open world", *_open_world(found)),
             page.section("What the adversary does", *_pictures(found)),
             page.section("Training", *_training(found)),
-            page.section("Depth", *depth_parts(found.curves, found.head)),
+            page.section("Depth", *depth_parts(found.curves, found.head, found.evidence.get("after"))),
             page.section("How it was measured", *_method(found)),
             page.section("Configuration", page.folded("config.yaml, resolved", found.config)),
             _provenance(found),

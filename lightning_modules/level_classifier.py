@@ -39,6 +39,14 @@ class LevelClassifier:
 
         return logits
 
+    def depths(self) -> list[Tensor]:
+        """Per level, the norms of its texts as a share of the ball's radius; empty where the head has no depth."""
+        head = self.backbone.hyperbolic
+        if head is None:
+            return []
+        norms = head.depths(self.texts) / head.ball.radius
+        return [norms[level.nodes] for level in self.forest.levels]
+
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> Tensor:
         """Classes by prompt at every level, int64 (M, B), from one forward pass; -1 where an output is not a number."""

@@ -1,5 +1,6 @@
 """Attacks on every level of a class forest, and what each of them does to all the other levels."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -87,6 +88,15 @@ class SuperclassEvaluation(LightningModule):
             self.aimed[name, place].update(clean, self.classifier.predict(found.pixels), labels, found.zero_gradient)
             if self.watcher is not None:
                 self.watcher(_title(name, self.forest.levels[place]), len(labels))
+
+    def evidence(self) -> dict[str, Any]:
+        """What the report draws, by name: how deep the model has the classes of each level, and the trees as JSON."""
+        depths = self.classifier.depths()
+        found = {
+            f"depth/{level.tree or ''}/{level.number}": norms.cpu().numpy()
+            for level, norms in zip(self.forest.levels, depths, strict=False)
+        }
+        return found | {"trees": json.dumps({tree.name: tree.to_dict() for tree in self.forest.trees})}
 
     def rows(self) -> list[Row]:
         """The figures of the last test, one dict each; the same on every rank.

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.analysis import figure, names, page
-from experiments.analysis.loading import Floats
+from experiments.analysis.disc import discs
+from experiments.analysis.loading import Evidence, Floats
 
 Curves = Mapping[str, tuple[Floats, Floats]]
 COLOURS = (figure.BLUE, figure.GREEN, figure.ORANGE, figure.VERMILLION, figure.PURPLE, figure.SKY)  # from the leaves up
@@ -21,6 +22,10 @@ MARGINS = (
     "The largest difference that two logits can have, by depth: in the ball, (4 s / sqrt r) artanh(sqrt r norm), and "
     "of inner products of vectors as long, 2 s norm squared, with the trained scale s. Marks: where the levels ended, "
     "with norm and margin. It is how much room a level has, not how robust it is."
+)
+CLASSES = (
+    "Each class of the trees at the norm of its text, as a share of the ball's radius; angles are of the drawing. A "
+    "tree that the model has learnt has its root side near the centre."
 )
 DEEPEST = 0.995  # of the ball's radius, as far as margins are drawn: they grow without bound towards 1
 
@@ -56,16 +61,19 @@ def depths(curves: Curves) -> list[Depth]:
     return [_depth(name, *curve) for name, curve in curves.items() if name.startswith("depth/") and len(curve[0])]
 
 
-def depth_parts(curves: Curves, head: Mapping[str, float]) -> list[str]:
+def depth_parts(curves: Curves, head: Mapping[str, float], trained: Evidence | None = None) -> list[str]:
     """Parts of a page; none where nothing hyperbolic was trained.
 
     Args:
         head: curvature and log_logit_scale of the trained head; empty where there is none yet.
+        trained: what was found of the trained model, with the depth of each class.
     """
     found = depths(curves)
     drawn = [(depth_curves(found), "Depth of each level through training", CURVES)]
     if head:
         drawn.append((margins(found, head["curvature"], exp(head["log_logit_scale"])), "Margin by depth", MARGINS))
+    if trained is not None and trained.depths:
+        drawn.append((discs(trained.trees, trained.depths), "Depth of each class", CLASSES))
     return [page.picture(figure.svg(drawing), title, caption) for drawing, title, caption in drawn if drawing]
 
 

@@ -4,7 +4,8 @@ import csv
 import json
 import logging
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from configs.errors import UserError
 from experiments.analysis.row import Row
+from lightning_modules.hierarchy import Tree
 
 Floats = NDArray[np.float64]
 PICTURES = ("clean", "adversarial", "label", "clean_prediction", "adversarial_prediction")
@@ -33,10 +35,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a stage kept beside its figures: score name -> split -> scores (N,), and pictures."""
+    """What a stage kept beside its figures: score name -> split -> scores (N,), pictures, and of a hyperbolic model how
+    deep it has the classes of its trees: tree -> level -> share of the ball's radius (classes,)."""
 
     scores: dict[str, dict[str, Floats]]
     pictures: Pictures | None
+    trees: tuple[Tree, ...] = ()
+    depths: Mapping[str, Sequence[Floats]] = field(default_factory=dict)
 
 
 def load_rows(folder: Path) -> list[Row]:
@@ -119,7 +124,20 @@ def _read_evidence(path: Path) -> Evidence:
         if name.startswith("scores/"):
             _, score, split = name.split("/", 2)
             scores.setdefault(score, {})[split] = values.astype(np.float64)
-    return Evidence(scores, _pictures(path, arrays))
+    trees = tuple(Tree.from_dict(*tree) for tree in json.loads(str(arrays.get("trees", "{}"))).items())
+    depths = {tree.name: found for tree in trees if (found := _depths(tree, arrays))}
+    return Evidence(scores, _pictures(path, arrays), trees, depths)
+
+
+def _depths(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> list[Floats]:
+    """Per level; a level of one class, which no model is asked about, is as deep as the mean of the one below."""
+    if "depth//0" not in arrays:
+        return []
+    found: list[Floats] = [arrays["depth//0"].astype(np.float64)]
+    for level, names in enumerate(tree.levels[1:], start=1):
+        known = arrays.get(f"depth/{tree.name}/{level}")
+        found.append(np.full(len(names), found[-1].mean()) if known is None else known.astype(np.float64))
+    return found
 
 
 def _pictures(path: Path, arrays: dict[str, NDArray[Any]]) -> Pictures | None:

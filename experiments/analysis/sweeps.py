@@ -93,7 +93,7 @@ def figures(rows: Sequence[Row]) -> tuple[Figure, ...]:
         settings = {"dataset": row.dataset, "split": row.split, "n": row.n, **(row.attack or {})}
         figure = Figure(_name(row), row.value, settings, row.suspect)
         found.append(figure)
-        if row.metric == "accuracy" and row.level is not None:
+        if row.metric == "accuracy" and row.level is not None and not row.superclass:
             levels.setdefault(f"{row.attack_name} {figure.key}", []).append((row, figure))
     return (*found, *(_mean(members) for members in levels.values() if len(members) > 1))
 
