@@ -20,7 +20,7 @@ from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.freezing import freeze_text
 from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.heads import CosineHead
-from lightning_modules.hierarchy import Forest
+from lightning_modules.hierarchy import Forest, Tree
 
 MANY_CLASSES = 10**6  # more than an attack aims at
 
@@ -57,7 +57,7 @@ def passes(config: ExperimentConfig) -> tuple[int, int]:
     forwards, backwards = _attack_passes(config.attack)
     if not isinstance(config.module, RobustFinetuning):
         return forwards + 1, backwards + 1
-    forest = Forest(("a class",), ())
+    forest = Forest(("a", "b"), (Tree("levels", (("a", "b"), ("c", "d")), ((0, 1),)),))
     needs = objectives.build(config.module.objective, CosineHead(1.0), forest, torch.device("cpu")).needs
     attacked = needs.adversaries
     branches = attacked + needs.clean

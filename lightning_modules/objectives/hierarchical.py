@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.errors import ConfigError
 from configs.schema.objective import Hierarchical as Config
+from lightning_modules.geometry import PoincareBall
 from lightning_modules.heads import Head, HyperbolicHead
 from lightning_modules.hierarchy import Forest
 from lightning_modules.objectives.centres import Centres, centres, gathered
@@ -18,9 +20,17 @@ class Hierarchical:
 
     What is chosen where the paper is silent: every hinge and margin is a field of the configuration; trees are summed;
     an image's loss at a level is that of the midpoint of its class there; `vic` holds for leaves.
+
+    Raises:
+        ConfigError: no tree has a level with anything to tell apart.
     """
 
     def __init__(self, config: Config, head: Head, forest: Forest, device: torch.device) -> None:
+        if len(forest.levels) < 2:
+            raise ConfigError(
+                "module.objective.kind=hierarchical needs a class tree with a level of two or more classes above the "
+                "leaves, and there is none; name one in hierarchy.trees, or choose another objective"
+            )
         weights = None if config.level_weights is None else tuple(config.level_weights)
         self.config, self.head = config, head
         self.terms = terms(forest, weights, config.negatives, device)
@@ -70,7 +80,9 @@ class Hierarchical:
         """The weighted sum over levels, float32 (B,); `only` keeps the terms of one level."""
         images = self.head.images(embeddings)
         chosen = [term for term in self.terms if only is None or term.number == only]
-        found = self._centres(images, labels) if any(term.number for term in chosen) else []
+        found: list[list[Centres]] = []
+        if self.config.parents == "midpoint" and isinstance(self.head, HyperbolicHead):
+            found = self._centres(self.head.ball, images, labels)
         losses = [term.weight * term.loss(self._logits(term, images, labels, found, texts), labels) for term in chosen]
         return torch.stack(losses).sum(0)
 
@@ -80,13 +92,11 @@ class Hierarchical:
             points = found[term.tree][term.number].points[term.ancestors[labels]]
         return self.head.logits(points, texts[term.texts])
 
-    def _centres(self, images: Tensor, labels: Tensor) -> list[list[Centres]]:
-        """Per tree and level; none where images stand for themselves."""
-        if self.config.parents == "image" or not isinstance(self.head, HyperbolicHead):
-            return []
+    def _centres(self, ball: PoincareBall, images: Tensor, labels: Tensor) -> list[list[Centres]]:
+        """Per tree and level."""
         points, everyone = gathered(images, labels)
         return [
-            centres(self.head.ball, points, everyone, parents, sizes)
+            centres(ball, points, everyone, parents, sizes)
             for parents, sizes in zip(self.parents, self.sizes, strict=True)
         ]
 
@@ -110,7 +120,7 @@ class Hierarchical:
             norms = head.depths(images), head.depths(texts[labels])
             return self._order(norms[1] / head.ball.radius, norms[0] / head.ball.radius).mean()
         total, count = images.new_zeros(()), images.new_zeros(())
-        for tree, parents in zip(self._centres(images, labels), self.parents, strict=True):
+        for tree, parents in zip(self._centres(head.ball, images, labels), self.parents, strict=True):
             for below, above, parent in zip(tree[:-1], tree[1:], parents, strict=True):
                 norms = head.depths(above.points)[parent], head.depths(below.points)
                 violated = self._order(norms[0] / head.ball.radius, norms[1] / head.ball.radius)

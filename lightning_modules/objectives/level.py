@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.hierarchy import Forest, Level, Tree
+from lightning_modules.hierarchy import Forest, Level
 
 Negatives = Literal["none", "below", "above", "both"]
 
@@ -41,15 +41,13 @@ def terms(
     forest: Forest, weights: tuple[float, ...] | None, negatives: Negatives, device: torch.device
 ) -> tuple[Term, ...]:
     """A term for every level of every tree. Trees share their leaves, and each of them has its own term for them, since
-    the neighbours differ; without trees there is the one term of the leaves.
+    the neighbours differ.
 
     Args:
         weights: per level, 0 = leaves; levels beyond have none. None: 1 - l / (L + 1) at level l of a tree with L
             levels above its leaves (Dong et al. 2026, eq. 10).
         negatives: which neighbouring levels join the denominator (eq. 9).
     """
-    if not forest.trees:
-        return (_term(0, 1.0, [forest.levels[0]], None, device),)
     found = []
     for place, tree in enumerate(forest.trees):
         levels = [forest.levels[0], *(level for level in forest.levels if level.tree == tree.name)]
@@ -58,7 +56,7 @@ def terms(
             below = levels[index - 1 : index] if negatives in ("below", "both") else []
             above = levels[index + 1 : index + 2] if negatives in ("above", "both") else []
             if weight > 0:
-                found.append(_term(place, weight, [level, *below, *above], tree, device))
+                found.append(_term(place, weight, [level, *below, *above], device))
     return tuple(found)
 
 
@@ -68,10 +66,10 @@ def _weight(number: int, depth: int, weights: tuple[float, ...] | None) -> float
     return weights[number] if number < len(weights) else 0.0
 
 
-def _term(place: int, weight: float, levels: list[Level], tree: Tree | None, device: torch.device) -> Term:
+def _term(place: int, weight: float, levels: list[Level], device: torch.device) -> Term:
     """The term of levels[0]; the others are its neighbours."""
     level = levels[0]
-    allowed = torch.cat([_negatives(level, other, tree) for other in levels], dim=1)
+    allowed = torch.cat([_negatives(level, other) for other in levels], dim=1)
     return Term(
         place,
         level.number,
@@ -82,11 +80,11 @@ def _term(place: int, weight: float, levels: list[Level], tree: Tree | None, dev
     )
 
 
-def _negatives(level: Level, other: Level, tree: Tree | None) -> Tensor:
+def _negatives(level: Level, other: Level) -> Tensor:
     """bool (classes of `level`, classes of `other`): who is a negative of whom. At the level itself all classes are in
     the denominator; of a neighbour, those without an edge to the class. What has the name of the class, or of one that
     shares an edge with it, is no negative either: cut trees repeat a class over levels."""
-    if other is level or tree is None:
+    if other is level:
         return torch.ones(level.size, other.size, dtype=torch.bool)
     kin = torch.zeros(level.size, other.size, dtype=torch.bool)
     kin[list(level.ancestors), list(other.ancestors)] = True  # in a tree: exactly the pairs on one path

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from configs.errors import ConfigError
 from configs.schema import objective as schema
 from lightning_modules.heads import CosineHead, Entry, Head, HyperbolicHead
 from lightning_modules.hierarchy import Forest, Tree
@@ -186,6 +187,21 @@ def test_cosines_have_levels_but_no_depth() -> None:
     own = cosines[range(6), LABELS]
     torch.testing.assert_close(parts["vic"], 0.1 * (1 - own - 0.2).relu().mean())
     torch.testing.assert_close(loss, parts["levels"] + parts["vic"])
+
+
+def test_without_a_level_there_is_nothing_to_do() -> None:
+    alone = Tree("alone", (LEAVES, ("thing",)), ((0,) * 5,))
+    for trees in ((), (alone,)):
+        with pytest.raises(ConfigError, match="needs a class tree"):
+            made(forest=Forest(LEAVES, trees))
+
+
+def test_the_norm_order_of_images_has_midpoints_whatever_the_levels_compare() -> None:
+    views = Views(Embedded(IMAGES))
+    one, other = (
+        made(parents=parents).outer(views, LABELS, TEXTS)[1]["gap_images"] for parents in ("image", "midpoint")
+    )
+    assert one == other > 0
 
 
 def test_gradients_are_finite_and_reach_images_texts_and_scales() -> None:
