@@ -46,7 +46,7 @@ class Hyperbolic:
     curvature: float = 1.0
     image_radius: float = 0.7
     text_radius: float = 0.7
-    power: float = 0.1
+    power: float = 0.0
     logit_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -99,11 +99,11 @@ class Hierarchical:
     negatives: Literal["none", "below", "above", "both"] = "both"
     adversary: Literal["universal", "leaf", "per_level"] = "universal"
     train_text: bool = True
-    text_lr_factor: float = 0.5
+    text_lr_factor: float = 1.0
     text_attack: TextAttack | None = None
     vic_weight: float = 0.1
     vic_radius: float = 1.0
-    gap_weight: float = 1.0
+    gap_weight: float = 0.1
     gap: float = 0.05
     gap_images: Literal["parents", "texts"] = "parents"
     clean_weight: float = 0.0

@@ -2,13 +2,12 @@
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
@@ -38,13 +37,12 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor):
-                self._known.add(value.untyped_storage())  # a view of it, returned below, is nothing new
-        found = func(*args, **(kwargs or {}))
-        for value in tree_leaves(found):
-            if isinstance(value, Tensor):
-                self._enter(value.untyped_storage())
+        kwargs = kwargs or {}
+        for value in _tensors((*args, *kwargs.values())):
+            self._known.add(value.untyped_storage())  # a view of it, returned below, is nothing new
+        found = func(*args, **kwargs)
+        for value in _tensors(found):
+            self._enter(value.untyped_storage())
         self.peak = max(self.peak, self.alive)
         return found
 
@@ -58,3 +56,12 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _leave(self, size: int) -> None:
         self.alive -= size
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """What an operation takes or returns: a tensor, or tensors in sequences, among other things."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)

@@ -106,7 +106,7 @@ class L1APGD:
     def _walk(self, samples: Samples, aim: Tensor) -> SparseAscent:
         nothing = samples.clean.new_zeros(len(samples))
         radii = torch.full_like(samples.row, self._first_radii())
-        start = in_parts(project, self.start(samples).sub_(samples.clean), samples.clean, radii * self.eps)
+        start = in_parts(project, self.start(samples), samples.clean, radii * self.eps)
         return SparseAscent(
             row=samples.row,
             clean=samples.clean,
@@ -147,7 +147,7 @@ class L1APGD:
         walks.radii = walks.radii - (ends & (walks.radii > 0)).long()
         walks.iteration = (walks.iteration + 1).masked_fill(ends, 0)
         torch.where(_images(ends), walks.best, walks.pixels, out=walks.pixels)
-        in_parts(project, walks.pixels.sub_(walks.clean), walks.clean, walks.radii.clamp_min(1) * self.eps)
+        in_parts(project, walks.pixels, walks.clean, walks.radii.clamp_min(1) * self.eps)
 
     def _first_radii(self) -> int:
         return _RADII if self.shrinking else 1

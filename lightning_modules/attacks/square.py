@@ -11,7 +11,7 @@ from lightning_modules.attacks import noise, windows
 from lightning_modules.attacks.attack import LossFn
 from lightning_modules.attacks.losses import margin
 from lightning_modules.attacks.method import Answer
-from lightning_modules.attacks.simplex import project
+from lightning_modules.attacks.shrinkage import shrink
 from lightning_modules.attacks.walks import Samples, Walks
 
 _TINY = 1e-12  # as in AutoAttack's reference: what is divided by the length of nothing stays 0
@@ -153,7 +153,7 @@ class Square:
     def _within(self, perturbation: Tensor, clean: Tensor) -> Tensor:
         """Pixels on the sphere, then in [0, 1] (L2); the nearest in the set (L1)."""
         if self.norm == "l1":
-            return project(perturbation, clean, clean.new_full((len(clean),), self.eps * _WITHIN))
+            return shrink(perturbation, clean, self.eps * _WITHIN)
         scale = self.eps / (self._length(perturbation, (1, 2, 3)) + _TINY)
         return perturbation.mul_(scale).add_(clean).clamp_(0.0, 1.0)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from lightning_modules.backbones.backbone import Backbone
-from lightning_modules.backbones.freezing import eval_mode
+from lightning_modules.backbones.freezing import eval_mode, frozen
 
 
 class TextTower:
@@ -50,7 +50,9 @@ class TextTower:
         Args:
             shift: (P, L, W), added to the tokens' embeddings.
         """
-        with eval_mode(self._backbone), self._without_projection(), self._shifted(shift):
+        # `frozen` lets attention's in-projection require a gradient, which is the fast path for that of the shift.
+        quiet, fast = eval_mode(self._backbone), frozen(self._tower.transformer)
+        with quiet, fast, self._without_projection(), self._shifted(shift):
             features: Tensor = self._encode(tokens)
         return features.float()
 

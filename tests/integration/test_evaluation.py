@@ -1,7 +1,7 @@
 """Evaluation against plain computations, and what it refuses."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from configs.schema.attack import PGD, NoAttack
 from configs.schema.objective import Hyperbolic
 from datamodules import build_datamodule
 from datamodules.classification import ClassificationDataModule
+from datamodules.pack import pack
 from experiments.measure import ProbeData, measure, probes
 from experiments.results import Row
 from experiments.runs import Run
@@ -31,7 +32,8 @@ from lightning_modules.hierarchy import Tree
 from lightning_modules.hyperbolic import fit_head
 from lightning_modules.probes import Probe, Terms
 from lightning_modules.zero_shot import ZeroShot
-from tests.integration.measured import experiment, figures, fit
+from tests.conftest import CLASS_NAMES, shapes
+from tests.integration.measured import evaluate, experiment, figures, fit
 
 LISTED = {"kind": "auto_attack", "version": "custom", "attacks": ["apgd-ce", "apgd-t"], "steps": 6, "targets": 2}
 ATTACKS = {
@@ -265,6 +267,46 @@ def test_the_model_is_as_it_was_and_sees_a_clean_image_once(backbone: Backbone, 
     assert sum(seen) == 32 + 16 + 16  # three splits in whole batches, and nothing for the second pass over the first
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_the_class_texts_are_encoded_once(backbone: Backbone, again: Measure) -> None:
+    """Over all probes: clean, known and unknown images, attacks, radii, and the signs that attacks fail."""
+    encoded: list[int] = []
+    embed = backbone.embed_text
+
+    def counted(texts: Sequence[str], *args: Any) -> Tensor:
+        encoded.append(len(texts))
+        return embed(texts, *args)
+
+    backbone.embed_text = counted  # type: ignore[method-assign]
+    try:
+        again(attacks={name: ATTACKS[name] for name in ("pgd", "apgd")}, checks=True, check_samples=5)
+    finally:
+        del backbone.embed_text  # type: ignore[method-assign]
+    assert encoded == [6 * 2]  # classes, templates
+
+
+def test_losses_that_stand_in_are_named_in_the_rows(model: str, tmp_path: Path) -> None:
+    """Targeted DLR wants 4 classes, and here are 3."""
+    pack(
+        tmp_path / "few",
+        {"test": [sample for sample in shapes("test", 12) if sample.label is not None and sample.label < 3]},
+        name="few",
+        version="1",
+        class_names=CLASS_NAMES[:3],
+        templates=("a {c}",),
+        trees={},
+        licence="CC0",
+        recipe={},
+        shard_samples=8,
+        progress=False,
+    )
+    attacks = {name: ATTACKS[name] for name in ("apgd", "listed")}
+    path = experiment(tmp_path / "few.yaml", model, tmp_path / "few", {"attacks": attacks, "eps_sweep_255": []})
+    found = evaluate(path)
+    (told,) = find(found, attack_name="listed")["checks"]["fallbacks"]
+    assert told == "targeted_margin in place of targeted_dlr, which needs 4 classes"
+    assert "fallbacks" not in find(found, attack_name="apgd")["checks"]
 
 
 def test_batch_size_slots_and_workers_change_no_figure(rows: list[Row], again: Measure) -> None:

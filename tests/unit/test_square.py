@@ -11,6 +11,7 @@ from lightning_modules.attacks import misclassified
 from lightning_modules.attacks.auto_attack import AutoAttack
 from lightning_modules.attacks.losses import cross_entropy, margin
 from lightning_modules.attacks.method import Answer
+from lightning_modules.attacks.shrinkage import shrink
 from lightning_modules.attacks.square import Search, Square
 from lightning_modules.attacks.walks import Samples
 from lightning_modules.attacks.windows import place, sides
@@ -170,3 +171,28 @@ def test_windows_lie_within_the_image(height: int, width: int, data: st.DataObje
     draws = data.draw(st.lists(st.floats(-1, 1, width=32, exclude_max=True), min_size=2, max_size=2))
     window = place(torch.tensor([side]), torch.tensor([draws]), height, width)
     assert int(window.mask(height, width).sum()) == side * side
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1.0, 20.0), st.floats(0.01, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_shrinking_finds_the_nearest_point(seed: int, radius: float, scale: float) -> None:
+    """By its optimality conditions: one threshold for all that is neither at home nor at the end of the pixel range."""
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.rand(2, 3, 6, 6, generator=generator)
+    perturbation = torch.randn(2, 3, 6, 6, generator=generator) * scale
+    pixels = shrink(perturbation, clean, radius)
+    kept = (pixels - clean).double()
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    assert kept.abs().sum((1, 2, 3)).max() <= radius * (1 + 1e-6)
+    for row in range(2):
+        lost = perturbation[row].double().abs() - kept[row].abs()
+        inner = (kept[row] != 0) & (pixels[row] > 1e-6) & (pixels[row] < 1 - 1e-6)
+        home, end = kept[row] == 0, (kept[row] != 0) & ~inner
+        if (kept[row].abs().sum() - radius).abs() > 1e-4 * radius:  # the range alone decides
+            assert lost[inner].abs().sum() < 1e-4
+            continue
+        threshold = float(lost[inner].mean()) if inner.any() else float(lost[end].min())
+        torch.testing.assert_close(lost[inner], torch.full_like(lost[inner], threshold), rtol=0, atol=1e-5)
+        assert (perturbation[row].abs()[home] <= threshold + 1e-5).all()
+        assert (lost[end] >= threshold - 1e-5).all()
