@@ -22,8 +22,11 @@ def project(pixels: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     distance, excess = perturbation.abs(), (pixels - pixels.clamp(0.0, 1.0)).abs()
     threshold = _threshold(excess.flatten(1), distance.flatten(1), radius[:, None])
     pull = torch.maximum(threshold.view(-1, 1, 1, 1), excess)
-    away = distance - pull > _ROUNDING * radius.view(-1, 1, 1, 1)
-    return torch.where(away, pixels - perturbation.sign_().mul_(pull), clean).clamp_(0.0, 1.0)
+    radius = radius.view(-1, 1, 1, 1)
+    left = distance.sub_(pull)
+    left.masked_fill_(left <= _ROUNDING * radius, 0.0)
+    left.mul_((radius / left.sum((1, 2, 3), keepdim=True)).clamp_max_(1.0))  # of points far away, rounding leaves more
+    return left.copysign_(perturbation).add_(clean).clamp_(0.0, 1.0)
 
 
 def direction(gradient: Tensor, share: Tensor) -> Tensor:
