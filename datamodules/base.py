@@ -145,6 +145,11 @@ class PlannedDataModule(LightningDataModule, ABC):
         plan = EvalPlan(self.manifest.samples(split), batch_size, world, samples)
         return PlannedLoader(EvalBatches(self._source(split, rank, world), plan), self.config, self.seed)
 
+    def sample(self, split: str, count: int) -> Batch:
+        """Samples of a split, evenly spread, in one batch on the host; `valid` is False beyond those that there are."""
+        (batch,) = self.eval_loader(split, count, count)
+        return self.on_after_batch_transfer(batch, 0)
+
     def _source(self, split: str, rank: int, world: int) -> Source:
         reader = self.opened.reader(split)
         self._check_split(split, reader)

@@ -163,8 +163,7 @@ def _examination(
         return None
     count = min(config.evaluation.check_samples, attacked.samples)
     data.trainer = None  # of an earlier stage; every rank looks at all of these samples
-    loader = data.eval_loader(attacked.split, count, count)
-    (batch,) = (data.on_after_batch_transfer(batch, 0) for batch in loader)
+    batch = data.sample(attacked.split, count)
     undefended = load_backbone(config.model) if stage == "after" else None
     return Examination(batch, undefended)
 

@@ -12,13 +12,10 @@ from configs.schema.attack import Attack
 from configs.schema.evaluation import EvaluationConfig
 from configs.schema.model import ModelConfig
 from configs.schema.module import RobustFinetuning
-from configs.schema.objective import Hierarchical
 from datamodules import build_datamodule
 from experiments.runs import Run
 from lightning_modules import attacks, objectives
 from lightning_modules.backbones import Backbone, load_backbone
-from lightning_modules.backbones.freezing import freeze_text
-from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.heads import CosineHead
 from lightning_modules.hierarchy import Forest, Tree
 
@@ -61,7 +58,7 @@ def passes(config: ExperimentConfig) -> tuple[int, int]:
     needs = objectives.build(config.module.objective, CosineHead(1.0), forest, torch.device("cpu")).needs
     attacked = needs.adversaries
     branches = attacked + needs.clean
-    alone = needs.answers + needs.reference * 2 + needs.reference_adversarial * attacked
+    alone = needs.answers + needs.reference + needs.reference_adversarial * attacked
     return forwards * attacked + branches + alone, backwards * attacked + branches
 
 
@@ -107,10 +104,9 @@ def _parameters(config: ExperimentConfig) -> dict[str, str]:
     except CheckpointError as error:
         return {"parameters": f"unknown: {error}"}
     if isinstance(config.module, RobustFinetuning):
-        freeze_text(backbone)
-        objective = config.module.objective
-        if isinstance(objective, Hierarchical) and objective.train_text:
-            TextTower(backbone).projection.requires_grad_(True)
+        from lightning_modules.robust_finetuning import choose_trained
+
+        choose_trained(backbone, config.module.objective)
     total = sum(parameter.numel() for parameter in backbone.parameters())
     trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
     return {"parameters": f"{trained:,} trained of {total:,}"}

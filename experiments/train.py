@@ -127,8 +127,7 @@ def _prepare_head(objective: Objective, backbone: Backbone, datamodule: Classifi
     if isinstance(objective.geometry, Cosine):
         backbone.hyperbolic = None
     elif backbone.hyperbolic is None:
-        split, size = datamodule.config.train_split, HEAD_SAMPLES
-        (batch,) = (datamodule.on_after_batch_transfer(batch, 0) for batch in datamodule.eval_loader(split, size, size))
+        batch = datamodule.sample(datamodule.config.train_split, HEAD_SAMPLES)
         names, templates = datamodule.class_names, datamodule.templates
         backbone.hyperbolic = fit_head(backbone, objective.geometry, batch["image"][batch["valid"]], names, templates)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_modules.attacks import ModelFn
 from lightning_modules.backbones import Backbone, prompt_embeddings
+from lightning_modules.heads import classify
 from lightning_modules.hierarchy import Forest, Level
 from lightning_modules.zero_shot import best
 
@@ -35,7 +36,7 @@ class LevelClassifier:
         def logits(pixels: Tensor) -> Tensor:
             with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
                 embeddings = self._embed_image(pixels)
-            return self.head.logits(self.head.images(embeddings), texts)
+            return classify(self.head, embeddings, texts)
 
         return logits
 
@@ -44,13 +45,12 @@ class LevelClassifier:
         head = self.backbone.hyperbolic
         if head is None:
             return []
-        norms = head.depths(self.texts) / head.ball.radius
-        return [norms[level.nodes] for level in self.forest.levels]
+        shares = head.shares(self.texts)
+        return [shares[level.nodes] for level in self.forest.levels]
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> Tensor:
         """Classes by prompt at every level, int64 (M, B), from one forward pass; -1 where an output is not a number."""
         with torch.autocast(pixels.device.type, enabled=False):
-            points = self.head.images(self.backbone.embed_image(pixels))
-            logits = self.head.logits(points, self.texts)
+            logits = classify(self.head, self.backbone.embed_image(pixels), self.texts)
         return torch.stack([best(logits[:, level.nodes]) for level in self.forest.levels])

@@ -23,7 +23,8 @@ from lightning_modules.backbones.freezing import Reference, freeze_text
 from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.backbones.tokens import embed_tokens
 from lightning_modules.class_texts import ClassTexts
-from lightning_modules.hierarchy import Forest, Level
+from lightning_modules.heads import classify
+from lightning_modules.hierarchy import Forest
 from lightning_modules.objectives import Embedded, Views
 from lightning_modules.objectives.centres import gathered_labels
 from lightning_modules.optimisation import build_optimizer
@@ -95,9 +96,7 @@ class RobustFinetuning(LightningModule):
         """
         super().__init__()
         self.strict_loading = False  # checkpoints hold what is trained; `on_load_checkpoint` checks it
-        freeze_text(backbone)
-        if isinstance(objective, Hierarchical):
-            _unfreeze(backbone, objective)
+        choose_trained(backbone, objective)
         self.backbone = backbone.eval()
         self.objective_config = objective
         self.adversary = adversary(attack)
@@ -135,6 +134,7 @@ class RobustFinetuning(LightningModule):
         """Encodes the classes, once, and drops the original where the objective makes no use of it."""
         wordings = objectives.wordings(self.objective_config, self.forest, self.templates)
         self.texts = ClassTexts(self.backbone, wordings, isinstance(self.objective_config, Hierarchical))
+        self._lineages = self.forest.lineages.to(self.device)
         self.objective = objectives.build(self.objective_config, self.backbone.head, self.forest, self.device)
         needs = self.objective.needs
         if not (needs.reference or needs.reference_adversarial):
@@ -147,8 +147,9 @@ class RobustFinetuning(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's loss on adversarial images; one forward and one backward beyond the attack's."""
         pixels, labels, texts = batch["image"], batch["label"], self.texts()
-        adversarial = self._attack_objective(batch, texts.detach(), self.global_step)
-        views = self._views(pixels, adversarial.pixels)
+        reference = self._refer(pixels) if self.objective.needs.reference else None
+        adversarial = self._attack_objective(batch, texts.detach(), self.global_step, reference)
+        views = self._views(pixels, adversarial.pixels, reference)
         copies = labels.repeat(self.objective.needs.adversaries)
         texts = self._attack_texts(views, copies, texts)
         loss, parts = self.objective.outer(views, copies, texts)
@@ -187,8 +188,14 @@ class RobustFinetuning(LightningModule):
     def _trained(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
 
-    def _attack_objective(self, batch: Batch, texts: Tensor, step: int) -> Adversarial:
-        """What the training adversary makes of a batch; of several adversaries, one batch behind the other."""
+    def _attack_objective(
+        self, batch: Batch, texts: Tensor, step: int, reference: Embedded | None = None
+    ) -> Adversarial:
+        """What the training adversary makes of a batch; of several adversaries, one batch behind the other.
+
+        Args:
+            reference: the frozen original's view of the clean images, for an objective that needs it.
+        """
         needs = self.objective.needs
         pixels, labels, index = (torch.cat([batch[name]] * needs.adversaries) for name in ("image", "label", "index"))
         attack, loss, fallen = self.adversary
@@ -199,8 +206,8 @@ class RobustFinetuning(LightningModule):
             return attack(partial(self._classify, texts=texts), pixels, labels, loss, seeds, fallen)
         # With gradients, though nothing asks for them: autocast would cache the weights of a forward without.
         answers = self.backbone.embed_image(pixels).detach() if needs.answers else None
-        reference = self._refer(pixels).pooled if needs.reference else None
-        target = self.objective.target(labels, answers, reference, texts)
+        original = None if reference is None else torch.cat([reference.pooled] * needs.adversaries)
+        target = self.objective.target(labels, answers, original, texts)
         return attack(self.backbone.embed_image, pixels, target, partial(self.objective.inner, texts=texts), seeds)
 
     def _attack_classification(self, batch: Batch, texts: Tensor) -> Adversarial:
@@ -229,18 +236,15 @@ class RobustFinetuning(LightningModule):
 
     def _nodes_of(self, labels: Tensor) -> Tensor:
         """bool (N,): the nodes of the forest that the batches of all ranks have images of."""
-        everyone = gathered_labels(labels)
-        present = torch.zeros(self.forest.size, dtype=torch.bool, device=labels.device)
-        for level in self.forest.levels:
-            present[level.start + torch.tensor(level.ancestors, device=labels.device)[everyone]] = True
-        return present
+        places = self._lineages[:, gathered_labels(labels)].flatten()
+        return torch.zeros(self.forest.size, dtype=torch.bool, device=labels.device).index_fill_(0, places, True)
 
-    def _views(self, pixels: Tensor, adversarial: Tensor) -> Views:
+    def _views(self, pixels: Tensor, adversarial: Tensor, reference: Embedded | None) -> Views:
         needs = self.objective.needs
         return Views(
             self._embed(adversarial),
             self._embed(pixels) if needs.clean else None,
-            self._refer(pixels) if needs.reference else None,
+            reference,
             self._refer(adversarial) if needs.reference_adversarial else None,
         )
 
@@ -260,8 +264,7 @@ class RobustFinetuning(LightningModule):
 
     def _logits(self, embeddings: Tensor, texts: Tensor) -> Tensor:
         """Zero-shot logits (B, K) of embeddings (B, D), fp32."""
-        head = self.backbone.head
-        return head.logits(head.images(embeddings), texts[: len(self.forest.leaves)])
+        return classify(self.backbone.head, embeddings, texts[: len(self.forest.leaves)])
 
     @property
     def _reports(self) -> bool:
@@ -283,17 +286,17 @@ class RobustFinetuning(LightningModule):
             "train/zero_gradient": adversarial.zero_gradient.mean(),
             "train/perturbation_linf_255": moved.abs().amax() * 255,
             "train/perturbation_l2": moved.norm(dim=1).mean(),
-            **self._depths(clean, labels, texts),
+            **self._depths(clean, texts),
         }
 
-    def _depths(self, clean: Tensor, labels: Tensor, texts: Tensor) -> dict[str, Tensor]:
+    def _depths(self, clean: Tensor, texts: Tensor) -> dict[str, Tensor]:
         """Mean norm in the ball, as a share of its radius, of each level's texts and of the images."""
         head = self.backbone.hyperbolic
         if head is None:
             return {}
-        found = {f"depth/text/{_level(level)}": head.depths(texts[level.nodes]).mean() for level in self.forest.levels}
-        found["depth/image/leaf"] = head.depths(head.images(clean)).mean()
-        return {name: value / head.ball.radius for name, value in found.items()}
+        shares = head.shares(texts)
+        found = {f"depth/text/{level.label}": shares[level.nodes].mean() for level in self.forest.levels}
+        return found | {"depth/image/leaf": head.shares(head.images(clean)).mean()}
 
     def _correct(self, embeddings: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
         return (self._logits(embeddings, texts).argmax(dim=1) == labels).float()
@@ -307,8 +310,11 @@ class RobustFinetuning(LightningModule):
             self.log_dict(means, sync_dist=self.trainer.world_size > 1)
 
 
-def _unfreeze(backbone: Backbone, objective: Hierarchical) -> None:
-    """What a hierarchical objective trains beside the image tower."""
+def choose_trained(backbone: Backbone, objective: Objective) -> None:
+    """Has the image tower trained, and what a hierarchical objective trains beside it."""
+    freeze_text(backbone)
+    if not isinstance(objective, Hierarchical):
+        return
     if objective.train_text:
         TextTower(backbone).projection.requires_grad_(True)
     if backbone.hyperbolic is not None:
@@ -318,10 +324,6 @@ def _unfreeze(backbone: Backbone, objective: Hierarchical) -> None:
 def _untouched(pixels: Tensor) -> Adversarial:
     nothing = pixels.new_zeros(len(pixels))
     return Adversarial(pixels, nothing, nothing.bool())
-
-
-def _level(level: Level) -> str:
-    return "leaf" if level.tree is None else f"{level.tree}.{level.number}"
 
 
 def without_padding(batch: Batch) -> Batch:

@@ -150,7 +150,7 @@ class SuperclassEvaluation(LightningModule):
 
 
 def _title(name: str, level: Level) -> str:
-    return f"{name}>leaf" if level.tree is None else f"{name}>{level.tree}.{level.number}"
+    return f"{name}>{level.label}"
 
 
 def _by_prompt(figures: Sequence[Figure]) -> list[float]:

@@ -32,3 +32,8 @@ class Head(Protocol):
     def logits(self, image_points: Tensor, text_points: Tensor) -> Tensor:
         """Similarities, scaled."""
         ...
+
+
+def classify(head: Head, embeddings: Tensor, text_points: Tensor) -> Tensor:
+    """Logits float32 (B, N) of image embeddings (B, D)."""
+    return head.logits(head.images(embeddings), text_points)

@@ -144,6 +144,10 @@ class HyperbolicHead(nn.Module):
         grows with it and would order points alike."""
         return self.ball.norm(points)
 
+    def shares(self, points: Tensor) -> Tensor:
+        """Depths (...) as shares of the ball's radius: from 0, the root, to 1, the rim."""
+        return self.depths(points) / self.ball.radius
+
 
 def _mean_prompt(prompts: Tensor) -> Tensor:
     return prompts.float().mean(dim=1)

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
 from configs.errors import DataError, did_you_mean
 from lightning_modules.hierarchy.tree import Tree
 
@@ -24,6 +27,11 @@ class Level:
     names: tuple[str, ...]
     start: int
     ancestors: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """What it is called in figures: `leaf`, or TREE.NUMBER."""
+        return "leaf" if self.tree is None else f"{self.tree}.{self.number}"
 
     @property
     def size(self) -> int:
@@ -72,6 +80,15 @@ class Forest:
                 ancestors = tuple(tree.ancestors(number).tolist())
                 levels.append(Level(tree.name, number, tree.levels[number], levels[-1].stop, ancestors))
         return tuple(levels)
+
+    @cached_property
+    def lineages(self) -> Tensor:
+        """int64 (levels, leaves): the place of each leaf's class among the nodes, at every level."""
+        return torch.tensor([[level.start + each for each in level.ancestors] for level in self.levels])
+
+    def levels_of(self, tree: Tree) -> tuple[Level, ...]:
+        """The leaves, then the levels of one tree from its lowest up."""
+        return tuple(level for level in self.levels if level.tree in (None, tree.name))
 
     @property
     def skipped(self) -> tuple[tuple[str, int], ...]:

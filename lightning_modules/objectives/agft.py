@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.heads import Head
+from lightning_modules.heads import Head, classify
 from lightning_modules.objectives.objective import Needs, Parts, Views, combine
 
 
@@ -40,4 +40,4 @@ class AGFT:
         return combine(self.inner(views.adversarial.pooled, target, texts), None, 0.0)
 
     def _logits(self, embeddings: Tensor, texts: Tensor) -> Tensor:
-        return self.scale * self.head.logits(self.head.images(embeddings), texts)
+        return self.scale * classify(self.head, embeddings, texts)

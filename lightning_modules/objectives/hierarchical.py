@@ -11,7 +11,7 @@ from lightning_modules.heads import Head, HyperbolicHead
 from lightning_modules.hierarchy import Forest
 from lightning_modules.objectives.centres import Centres, centres, gathered
 from lightning_modules.objectives.level import Term, edges, terms
-from lightning_modules.objectives.objective import Needs, Parts, Views
+from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
 
 class Hierarchical:
@@ -50,43 +50,63 @@ class Hierarchical:
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
         """The weighted cross-entropies (eq. 10), of images that are attacked together: midpoints join their fates.
         Every rank must call it as often as the others."""
-        return self._per_adversary(embeddings, target, texts, raised=True)
+        images = self.head.images(embeddings)
+        if self.needs.adversaries > 1:
+            return torch.cat(self._apart(images, target, texts))
+        return self._levels(images, target, texts, only=0 if self.config.adversary == "leaf" else None)
 
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
-        adversarial = self._per_adversary(views.adversarial.pooled, labels, texts).mean()
-        parts = {"levels": adversarial}
+        images, config = self.head.images(views.adversarial.pooled), self.config
+        ordered = self.head if config.gap_weight and isinstance(self.head, HyperbolicHead) else None
+        found = self._centres(ordered.ball, images, labels) if ordered and config.gap_images == "parents" else None
+        if self.needs.adversaries > 1:
+            levels = torch.stack(self._apart(images, labels, texts)).sum(0)
+        else:
+            levels = self._levels(images, labels, texts, found)
+        parts = {"levels": levels.mean()}
         if views.clean is not None:
-            parts["clean"] = self.config.clean_weight * self._levels(views.clean.pooled, labels, texts).mean()
-        images = self.head.images(views.adversarial.pooled)
-        if self.config.vic_weight:
-            parts["vic"] = self.config.vic_weight * self._neighbourhood(images, labels, texts)
-        if self.config.gap_weight and isinstance(self.head, HyperbolicHead):
-            parts["gap_texts"] = self.config.gap_weight * self._text_order(self.head, texts)
-            parts["gap_images"] = self.config.gap_weight * self._image_order(self.head, images, labels, texts)
-        return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
+            clean = self.head.images(views.clean.pooled)
+            parts["clean"] = config.clean_weight * self._levels(clean, labels[: len(clean)], texts).mean()
+        if config.vic_weight:
+            parts["vic"] = config.vic_weight * self._neighbourhood(images, labels, texts)
+        if ordered:
+            parts["gap_texts"] = config.gap_weight * self._text_order(ordered, texts)
+            own = texts[labels]
+            order = self._parent_order(ordered, found) if found else self._own_text_order(ordered, images, own)
+            parts["gap_images"] = config.gap_weight * order
+        return total(parts)
 
-    def _per_adversary(self, embeddings: Tensor, labels: Tensor, texts: Tensor, raised: bool = False) -> Tensor:
-        """Each adversary's images under the terms that it raises; one adversary has them all."""
+    def _apart(self, images: Tensor, labels: Tensor, texts: Tensor) -> list[Tensor]:
+        """Of every adversary's images, float32 (B,) each, the terms of the level that it raises."""
         count = self.needs.adversaries
-        if count > 1:
-            found = [
-                self._levels(part, some, texts, level)
-                for level, (part, some) in enumerate(zip(embeddings.chunk(count), labels.chunk(count), strict=True))
-            ]
-            return torch.cat(found) * (1 if raised else count)  # a mean over the copies is a sum over the levels
-        return self._levels(embeddings, labels, texts, 0 if raised and self.config.adversary == "leaf" else None)
+        batches = zip(images.chunk(count), labels.chunk(count), strict=True)
+        return [self._levels(part, some, texts, only=level) for level, (part, some) in enumerate(batches)]
 
-    def _levels(self, embeddings: Tensor, labels: Tensor, texts: Tensor, only: int | None = None) -> Tensor:
-        """The weighted sum over levels, float32 (B,); `only` keeps the terms of one level."""
-        images = self.head.images(embeddings)
+    def _levels(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        texts: Tensor,
+        found: list[list[Centres]] | None = None,
+        only: int | None = None,
+    ) -> Tensor:
+        """The weighted sum over levels, float32 (B,).
+
+        Args:
+            found: the centres of these images, where they are known.
+            only: the one level whose terms are meant.
+        """
         chosen = [term for term in self.terms if only is None or term.number == only]
-        found: list[list[Centres]] = []
-        if self.config.parents == "midpoint" and isinstance(self.head, HyperbolicHead):
+        if self.config.parents == "image" or not any(term.number for term in chosen):
+            found = []
+        elif found is None and isinstance(self.head, HyperbolicHead):
             found = self._centres(self.head.ball, images, labels)
         losses = [term.weight * term.loss(self._logits(term, images, labels, found, texts), labels) for term in chosen]
         return torch.stack(losses).sum(0)
 
-    def _logits(self, term: Term, images: Tensor, labels: Tensor, found: list[list[Centres]], texts: Tensor) -> Tensor:
+    def _logits(
+        self, term: Term, images: Tensor, labels: Tensor, found: list[list[Centres]] | None, texts: Tensor
+    ) -> Tensor:
         points = images
         if term.number and found:
             points = found[term.tree][term.number].points[term.ancestors[labels]]
@@ -111,22 +131,22 @@ class Hierarchical:
 
     def _text_order(self, head: HyperbolicHead, texts: Tensor) -> Tensor:
         """L_gap of labels (eq. 11): a parent's norm is below its child's."""
-        norms = head.depths(texts) / head.ball.radius
-        return self._order(norms[self.edges[:, 1]], norms[self.edges[:, 0]]).mean()
+        shares = head.shares(texts)
+        return self._order(shares[self.edges[:, 1]], shares[self.edges[:, 0]]).mean()
 
-    def _image_order(self, head: HyperbolicHead, images: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
-        """L_gap within classes (eq. 13), in either reading."""
-        if self.config.gap_images == "texts":
-            norms = head.depths(images), head.depths(texts[labels])
-            return self._order(norms[1] / head.ball.radius, norms[0] / head.ball.radius).mean()
-        total, count = images.new_zeros(()), images.new_zeros(())
-        for tree, parents in zip(self._centres(head.ball, images, labels), self.parents, strict=True):
+    def _own_text_order(self, head: HyperbolicHead, images: Tensor, own: Tensor) -> Tensor:
+        """L_gap within classes (eq. 13), read as: a text's norm is below that of its class's images."""
+        return self._order(head.shares(own), head.shares(images)).mean()
+
+    def _parent_order(self, head: HyperbolicHead, found: list[list[Centres]]) -> Tensor:
+        """L_gap within classes (eq. 13), read as: a parent's midpoint lies below its children's."""
+        violations, counts = [], []
+        for tree, parents in zip(found, self.parents, strict=True):
             for below, above, parent in zip(tree[:-1], tree[1:], parents, strict=True):
-                norms = head.depths(above.points)[parent], head.depths(below.points)
-                violated = self._order(norms[0] / head.ball.radius, norms[1] / head.ball.radius)
-                total = total + (violated * below.present).sum()
-                count = count + below.present.sum()
-        return total / count
+                violated = self._order(head.shares(above.points)[parent], head.shares(below.points))
+                violations.append((violated * below.present).sum())
+                counts.append(below.present.sum())
+        return torch.stack(violations).sum() / torch.stack(counts).sum()
 
     def _order(self, upper: Tensor, lower: Tensor) -> Tensor:
         return F.relu(upper - lower + self.config.gap)

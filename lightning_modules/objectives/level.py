@@ -50,13 +50,13 @@ def terms(
     """
     found = []
     for place, tree in enumerate(forest.trees):
-        levels = [forest.levels[0], *(level for level in forest.levels if level.tree == tree.name)]
+        levels = forest.levels_of(tree)
         for index, level in enumerate(levels):
             weight = _weight(level.number, tree.depth, weights)
-            below = levels[index - 1 : index] if negatives in ("below", "both") else []
-            above = levels[index + 1 : index + 2] if negatives in ("above", "both") else []
+            below = levels[index - 1 : index] if negatives in ("below", "both") else ()
+            above = levels[index + 1 : index + 2] if negatives in ("above", "both") else ()
             if weight > 0:
-                found.append(_term(place, weight, [level, *below, *above], device))
+                found.append(_term(place, weight, (level, *below, *above), device))
     return tuple(found)
 
 
@@ -66,7 +66,7 @@ def _weight(number: int, depth: int, weights: tuple[float, ...] | None) -> float
     return weights[number] if number < len(weights) else 0.0
 
 
-def _term(place: int, weight: float, levels: list[Level], device: torch.device) -> Term:
+def _term(place: int, weight: float, levels: tuple[Level, ...], device: torch.device) -> Term:
     """The term of levels[0]; the others are its neighbours."""
     level = levels[0]
     allowed = torch.cat([_negatives(level, other) for other in levels], dim=1)
@@ -97,7 +97,7 @@ def edges(forest: Forest) -> list[tuple[int, int]]:
     """(child, parent) as places among the forest's nodes, of all trees; a class that its parent repeats has no edge."""
     found = set()
     for tree in forest.trees:
-        levels = [forest.levels[0], *(level for level in forest.levels if level.tree == tree.name)]
+        levels = forest.levels_of(tree)
         for lower, upper in pairwise(levels):
             for child, parent in zip(lower.ancestors, upper.ancestors, strict=True):
                 if lower.names[child] != upper.names[parent]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.heads import Head
+from lightning_modules.heads import Head, classify
 from lightning_modules.objectives.divergence import divergence
 from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
@@ -33,18 +33,15 @@ class PMGAFT:
         return labels
 
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
-        return cross_entropy(self._logits(embeddings, texts), target)
+        return cross_entropy(classify(self.head, embeddings, texts), target)
 
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
-        logits = self._logits(views.adversarial.pooled, texts)
+        logits = classify(self.head, views.adversarial.pooled, texts)
         parts = {"adversarial": cross_entropy(logits, labels).mean()}
         if views.reference_adversarial is not None:
-            original = self._logits(views.reference_adversarial.pooled, texts)
+            original = classify(self.head, views.reference_adversarial.pooled, texts)
             parts["reference"] = self.reference_weight * divergence(logits, original).mean()
         if views.clean is not None:
-            clean = self._logits(views.clean.pooled, texts)
+            clean = classify(self.head, views.clean.pooled, texts)
             parts["clean"] = self.clean_weight * divergence(logits, clean).mean()
         return total(parts)
-
-    def _logits(self, embeddings: Tensor, texts: Tensor) -> Tensor:
-        return self.head.logits(self.head.images(embeddings), texts)

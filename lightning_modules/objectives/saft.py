@@ -7,7 +7,7 @@ from torch import Tensor
 
 from configs.schema.objective import SAFT as Config
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.heads import Head
+from lightning_modules.heads import Head, classify
 from lightning_modules.objectives.attention import shifts
 from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
@@ -35,7 +35,7 @@ class SAFT:
 
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
         descriptions = texts[self.classes :]
-        logits = self.head.logits(self.head.images(embeddings), descriptions).view(len(target), self.classes, -1)
+        logits = classify(self.head, embeddings, descriptions).view(len(target), self.classes, -1)
         if self.config.ensemble == "similarities":
             return cross_entropy(logits.mean(2), target)
         repeated = target[:, None].expand(-1, logits.shape[2])

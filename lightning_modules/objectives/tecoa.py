@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.heads import Head
+from lightning_modules.heads import Head, classify
 from lightning_modules.objectives.objective import Needs, Parts, Views, combine
 
 
@@ -28,7 +28,7 @@ class TeCoA:
         return labels
 
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
-        return cross_entropy(self.head.logits(self.head.images(embeddings), texts), target)
+        return cross_entropy(classify(self.head, embeddings, texts), target)
 
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
         on_clean = self.inner(views.clean.pooled, labels, texts) if views.clean else None

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from configs.schema.objective import Attention
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.heads import Head
+from lightning_modules.heads import Head, classify
 from lightning_modules.objectives.attention import shifts
 from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
@@ -30,7 +30,7 @@ class TGAZSR:
         return labels
 
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
-        return cross_entropy(self.head.logits(self.head.images(embeddings), texts), target)
+        return cross_entropy(classify(self.head, embeddings, texts), target)
 
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
         adversarial = self.inner(views.adversarial.pooled, labels, texts).mean()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_modules.attacks.losses import cross_entropy
-from lightning_modules.heads import Head
+from lightning_modules.heads import Head, classify
 from lightning_modules.objectives.divergence import divergence
 from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
@@ -29,16 +29,13 @@ class TRADES:
 
     def target(self, labels: Tensor, answers: Tensor | None, reference: Tensor | None, texts: Tensor) -> Tensor:
         assert answers is not None
-        return self._logits(answers, texts)
+        return classify(self.head, answers, texts)
 
     def inner(self, embeddings: Tensor, target: Tensor, texts: Tensor) -> Tensor:
-        return divergence(self._logits(embeddings, texts), target)
+        return divergence(classify(self.head, embeddings, texts), target)
 
     def outer(self, views: Views, labels: Tensor, texts: Tensor) -> tuple[Tensor, Parts]:
         assert views.clean is not None
-        clean = self._logits(views.clean.pooled, texts)
-        apart = divergence(self._logits(views.adversarial.pooled, texts), clean)
+        clean = classify(self.head, views.clean.pooled, texts)
+        apart = divergence(classify(self.head, views.adversarial.pooled, texts), clean)
         return total({"clean": cross_entropy(clean, labels).mean(), "adversarial": self.weight * apart.mean()})
-
-    def _logits(self, embeddings: Tensor, texts: Tensor) -> Tensor:
-        return self.head.logits(self.head.images(embeddings), texts)

@@ -127,6 +127,14 @@ def test_an_adversary_per_level_raises_that_level_alone() -> None:
     assert parts["levels"] == pytest.approx(sum(expected) / 6, rel=1e-5)
 
 
+def test_clean_images_come_once_for_several_adversaries() -> None:
+    objective = made(adversary="per_level", clean_weight=0.5)
+    views = Views(Embedded(torch.cat([IMAGES] * 3)), Embedded(IMAGES))
+    parts = objective.outer(views, torch.cat([LABELS] * 3), TEXTS)[1]
+    expected = sum(by_hand(row, "both", "midpoint") for row in range(6)) / 6
+    assert parts["clean"] == pytest.approx(0.5 * expected, rel=1e-5)
+
+
 def test_neighbourhood_and_norm_orders() -> None:
     views = Views(Embedded(IMAGES))
     loss, parts = made(vic_weight=0.3, vic_radius=0.8, gap_weight=0.7, gap=0.05).outer(views, LABELS, TEXTS)

@@ -11,8 +11,9 @@ from configs.errors import CheckpointError
 from configs.schema.attack import APGD, PGD, Attack, AutoAttack, NoAttack
 from configs.schema.model import ModelConfig
 from configs.schema.module import OptimConfig
-from configs.schema.objective import FARE, Hierarchical, Hyperbolic, Objective, TeCoA
+from configs.schema.objective import AGFT, FARE, PMGAFT, Hierarchical, Hyperbolic, Objective, TeCoA
 from lightning_modules.backbones import load_backbone
+from lightning_modules.backbones.freezing import Reference
 from lightning_modules.hierarchy import Forest, Tree
 from lightning_modules.hyperbolic import fit_head
 from lightning_modules.objectives import Embedded, Views
@@ -173,7 +174,7 @@ def test_bf16_autocast_trains_every_weight_with_an_fp32_perturbation(batch: Batc
     gradients are those of fp32 at the same pixels; which pixels, rounding decides early on."""
     exact, mixed = (module(tiny_vit, FARE(clean_weight=1.0), PGD(steps=2)) for _ in range(2))
     with torch.autocast("cpu", torch.bfloat16):
-        pixels = mixed._attack_objective(batch, mixed.texts(), step=0).pixels
+        pixels = mixed._attack_objective(batch, mixed.texts(), 0, mixed._refer(batch["image"])).pixels
         loss = mixed.training_step(batch, 0)
     loss.backward()
     adversarial, clean = (Embedded(exact.backbone.embed_image(images)) for images in (pixels, batch["image"]))
@@ -214,7 +215,10 @@ def test_validation_attacks_the_classification_whatever_training_raises(batch: B
     trained = module(tiny_vit, FARE(), PGD(steps=3, random_start=False))
     texts = trained.texts()
     batch["label"] = trained._classify(batch["image"], texts).argmax(1)
-    pixels = [trained._attack_classification(batch, texts).pixels, trained._attack_objective(batch, texts, 0).pixels]
+    pixels = [
+        trained._attack_classification(batch, texts).pixels,
+        trained._attack_objective(batch, texts, 0, trained._refer(batch["image"])).pixels,
+    ]
     losses = [F.cross_entropy(trained._classify(each, texts), batch["label"]) for each in pixels]
     assert losses[0] > losses[1]
 
@@ -241,3 +245,14 @@ def test_a_hierarchical_objective_trains_the_projection_and_the_head(batch: Batc
     assert all(gradient.abs().sum() > 0 for name, gradient in gradients(trained).items() if name in others)
     groups = {group["name"]: group["lr"] for group in trained.configure_optimizers()["optimizer"].param_groups}
     assert groups["decay of text_projection"] == pytest.approx(0.3 * groups["decay"])
+
+
+@pytest.mark.parametrize(("objective", "passes"), [(TeCoA(), 0), (FARE(), 1), (AGFT(), 1), (PMGAFT(), 1)])
+def test_the_original_sees_a_batch_once(
+    batch: Batch, tiny_vit: str, objective: Objective, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    refer = Reference.__call__
+    monkeypatch.setattr(Reference, "__call__", lambda self, pixels: seen.append(len(pixels)) or refer(self, pixels))
+    module(tiny_vit, objective).training_step(batch, 0)
+    assert seen == [6] * passes
