@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
 from experiments.atomic import replacing, write_text
+from experiments.classes import with_classes
 
 if TYPE_CHECKING:
     from configs.compose import Composed
@@ -29,7 +30,7 @@ def show_hierarchy(composed: "Composed", draw: Path | None = None, matching: Pat
     """
     if draw is not None and draw.suffix not in FORMATS:
         raise ConfigError(f"--draw {draw} must end in .svg or .png")
-    data = _data(composed)
+    data = with_classes(composed)
     if matching is not None:
         _write_matching(matching, data.class_names)
     from experiments.analysis.outline import outline
@@ -40,17 +41,6 @@ def show_hierarchy(composed: "Composed", draw: Path | None = None, matching: Pat
         _draw(draw, forest)
     print("\n\n".join(outline(tree) for tree in forest.trees) or _no_tree(data))
     return 0
-
-
-def _data(composed: "Composed") -> "ClassificationDataModule":
-    from datamodules import build_datamodule
-    from datamodules.classification import ClassificationDataModule
-
-    data = build_datamodule(composed.config.data, composed.config.seed)
-    if not isinstance(data, ClassificationDataModule):
-        raise ConfigError(f"data.kind={composed.config.data.kind} has no classes; choose an experiment that has some")
-    data.prepare_data()
-    return data
 
 
 def _no_tree(data: "ClassificationDataModule") -> str:

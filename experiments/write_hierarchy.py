@@ -10,6 +10,7 @@ from configs.errors import ConfigError, did_you_mean
 from configs.schema.hierarchy import LLMTree, TreeSource
 from experiments.atomic import write_text
 from experiments.bar import open_bar
+from experiments.classes import with_classes
 
 if TYPE_CHECKING:
     from configs.compose import Composed
@@ -32,7 +33,7 @@ def write_hierarchy(composed: "Composed", dry_run: bool, tree: str | None = None
     from lightning_modules.language_model import Client
 
     chosen = _chosen(composed.config.hierarchy.trees, tree)
-    class_names = _class_names(composed)
+    class_names = with_classes(composed).class_names
     for name, source in chosen.items():
         if Path(source.file).exists():
             print(f"{name}: {source.file} is there, and left as it is; move it away to have it written again")
@@ -53,17 +54,6 @@ def _chosen(trees: Mapping[str, TreeSource], wanted: str | None) -> dict[str, LL
     if wanted not in written:
         raise ConfigError(f"hierarchy.trees has no tree '{wanted}' of kind llm; {did_you_mean(wanted, written)}")
     return {wanted: written[wanted]}
-
-
-def _class_names(composed: "Composed") -> Sequence[str]:
-    from datamodules import build_datamodule
-    from datamodules.classification import ClassificationDataModule
-
-    data = build_datamodule(composed.config.data, composed.config.seed)
-    if not isinstance(data, ClassificationDataModule):
-        raise ConfigError(f"data.kind={composed.config.data.kind} has no classes; choose an experiment that has some")
-    data.prepare_data()
-    return data.class_names
 
 
 def _ask(name: str, client: "Client", asked: "Sequence[Question[Superclasses]]") -> "Superclasses":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks import ModelFn
-from lightning_modules.backbones import Backbone, prompt_embeddings
+from lightning_modules.backbones import Backbone, class_features
 from lightning_modules.heads import classify
 from lightning_modules.hierarchy import Forest, Level
 from lightning_modules.zero_shot import best
@@ -25,8 +25,7 @@ class LevelClassifier:
         """
         self.backbone, self.head, self.forest = backbone, backbone.head, forest
         self._embed_image = torch.compile(backbone.embed_image) if compiled else backbone.embed_image
-        with torch.no_grad():
-            self.texts = self.head.texts(prompt_embeddings(backbone, forest.names, templates))
+        self.texts = class_features(backbone, forest.names, templates)
 
     def logits_at(self, level: Level, bfloat16: bool = False) -> ModelFn:
         """Pixels (B, 3, H, W) -> logits of the level's classes; in float32, or with an image tower that computes in

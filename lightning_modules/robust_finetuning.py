@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,13 +11,13 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from configs.errors import CheckpointError
-from configs.schema.attack import APGD, PGD, AutoAttack
 from configs.schema.attack import Attack as AttackConfig
 from configs.schema.module import OptimConfig
 from configs.schema.objective import Hierarchical, Objective
-from lightning_modules import attacks, objectives
-from lightning_modules.attacks import Adversarial, Attack, FallenFn, LossFn, misclassified, noise
-from lightning_modules.attacks.losses import LOSSES, cross_entropy
+from lightning_modules import objectives
+from lightning_modules.adversary import adversary, untouched
+from lightning_modules.attacks import Adversarial, noise
+from lightning_modules.attacks.losses import cross_entropy
 from lightning_modules.backbones import Backbone, reference_copy
 from lightning_modules.backbones.freezing import Reference, freeze_text
 from lightning_modules.backbones.text_tower import TextTower
@@ -30,27 +30,6 @@ from lightning_modules.objectives.centres import gathered_labels
 from lightning_modules.optimisation import build_optimizer
 
 Batch = dict[str, Any]
-
-
-class Adversary(NamedTuple):
-    """An attack in training.
-
-    attack  None leaves the pixels alone.
-    loss    on logits and labels; None is the objective's own inner loss, on embeddings.
-    fallen  set where an attack needs to know who stands; without it every sample gets the whole budget.
-    """
-
-    attack: Attack | None
-    loss: LossFn | None = None
-    fallen: FallenFn | None = None
-
-
-def adversary(config: AttackConfig) -> Adversary:
-    """The adversary of a configuration. A sequence stops at a sample's first success, every other attack goes on."""
-    attack = attacks.build(config)
-    if isinstance(config, PGD | APGD):
-        return Adversary(attack, None if config.loss == "objective" else LOSSES[config.loss])
-    return Adversary(attack, cross_entropy, misclassified if isinstance(config, AutoAttack) else None)
 
 
 class RobustFinetuning(LightningModule):
@@ -200,7 +179,7 @@ class RobustFinetuning(LightningModule):
         pixels, labels, index = (torch.cat([batch[name]] * needs.adversaries) for name in ("image", "label", "index"))
         attack, loss, fallen = self.adversary
         if attack is None:
-            return _untouched(pixels)
+            return untouched(pixels)
         seeds = noise.derive(self.seed, step, index)
         if loss is not None:
             return attack(partial(self._classify, texts=texts), pixels, labels, loss, seeds, fallen)
@@ -214,7 +193,7 @@ class RobustFinetuning(LightningModule):
         """What the validation adversary makes of a batch, the same in every step."""
         attack, loss, fallen = self.validation_adversary
         if attack is None:
-            return _untouched(batch["image"])
+            return untouched(batch["image"])
         classify = partial(self._classify, texts=texts.detach())
         seeds = noise.derive(self.seed, 0, batch["index"])
         return attack(classify, batch["image"], batch["label"], loss or cross_entropy, seeds, fallen)
@@ -319,11 +298,6 @@ def choose_trained(backbone: Backbone, objective: Objective) -> None:
         TextTower(backbone).projection.requires_grad_(True)
     if backbone.hyperbolic is not None:
         backbone.hyperbolic.requires_grad_(True)
-
-
-def _untouched(pixels: Tensor) -> Adversarial:
-    nothing = pixels.new_zeros(len(pixels))
-    return Adversarial(pixels, nothing, nothing.bool())
 
 
 def without_padding(batch: Batch) -> Batch:

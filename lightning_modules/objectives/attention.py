@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema.objective import Attention as Config
-from lightning_modules.objectives.objective import Embedded, Parts, Views
+from lightning_modules.objectives.objective import Embedded, Needs, Parts, Views
+
+NEEDS = Needs(clean=True, reference=True, tokens=True)  # of `shifts`
 
 
 def attention(images: Embedded, texts: Tensor, config: Config) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from configs.schema.objective import SAFT as Config
 from lightning_modules.attacks.losses import cross_entropy
 from lightning_modules.heads import Head, classify
-from lightning_modules.objectives.attention import shifts
+from lightning_modules.objectives.attention import NEEDS, shifts
 from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
 
@@ -28,7 +28,7 @@ class SAFT:
 
     @property
     def needs(self) -> Needs:
-        return Needs(clean=True, reference=True, tokens=True)
+        return NEEDS
 
     def target(self, labels: Tensor, answers: Tensor | None, reference: Tensor | None, texts: Tensor) -> Tensor:
         return labels

@@ -7,7 +7,7 @@ from torch import Tensor
 from configs.schema.objective import Attention
 from lightning_modules.attacks.losses import cross_entropy
 from lightning_modules.heads import Head, classify
-from lightning_modules.objectives.attention import shifts
+from lightning_modules.objectives.attention import NEEDS, shifts
 from lightning_modules.objectives.objective import Needs, Parts, Views, total
 
 
@@ -24,7 +24,7 @@ class TGAZSR:
 
     @property
     def needs(self) -> Needs:
-        return Needs(clean=True, reference=True, tokens=True)
+        return NEEDS
 
     def target(self, labels: Tensor, answers: Tensor | None, reference: Tensor | None, texts: Tensor) -> Tensor:
         return labels
