@@ -65,7 +65,7 @@ class FixedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         factor = self.weight * (variance + self.eps).rsqrt()
         shift = self.bias - mean * factor
-        return (input * factor[:, None, None]).add_(shift[:, None, None])
+        return torch.addcmul(shift[:, None, None], input, factor[:, None, None])  # one pass, and input is not kept
 
 
 def freeze_text(backbone: Backbone) -> None:
