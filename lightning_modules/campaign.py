@@ -12,7 +12,19 @@ from torch import Tensor
 
 from configs.schema.attack import Attack as AttackSetting
 from lightning_modules import attacks
-from lightning_modules.attacks import LOSSES, Attack, AutoAttack, Outcome, Samples, Stream, misclassified, noise
+from lightning_modules.attacks import (
+    EMBEDDING_LOSSES,
+    LOSSES,
+    Adversarial,
+    Attack,
+    AutoAttack,
+    ModelFn,
+    Outcome,
+    Samples,
+    Stream,
+    misclassified,
+    noise,
+)
 from lightning_modules.ledger import RECORD, Array, Ledger
 from lightning_modules.probes import Terms
 from lightning_modules.zero_shot import CleanSimilarities, best
@@ -62,7 +74,7 @@ class Campaign(ABC):
         assert attack is not None, "a probe without an attack has attack None"
         name = getattr(setting, "loss", "objective")
         self.attack: Attack = attack
-        self.loss = LOSSES["ce" if name == "objective" else name]
+        self.loss = (LOSSES | EMBEDDING_LOSSES)["ce" if name == "objective" else name]
         self.split, self.clean, self.ledger, self.settled, self.terms = split, clean, ledger, settled, terms
         self.model = clean.classifier
         self.model_fn = self.model.quick(terms.fast, terms.compiled)
@@ -141,7 +153,7 @@ class FullBudget(Campaign):
 
     def _attack(self, samples: Fresh) -> None:
         seeds = self._seeds(samples.index)
-        found = self.attack(self.model_fn, samples.pixels, samples.label, self.loss, seeds)
+        found = self._spend(samples, seeds)
         pixels, first = found.pixels, self.model.predict(found.pixels)
         last = first
         standing = ((samples.clean == samples.label) & (first == samples.label)).nonzero().squeeze(1)
@@ -162,6 +174,26 @@ class FullBudget(Campaign):
             attacked=True,
             zero_gradient=found.zero_gradient,
         )
+
+    def _spend(self, samples: Fresh, seeds: Tensor) -> Adversarial:
+        return self.attack(self.model_fn, samples.pixels, samples.label, self.loss, seeds)
+
+
+class Labelless(FullBudget):
+    """Drives each image's embedding away from where it was; labels have a part in the judgement alone."""
+
+    @property
+    def _goes_on(self) -> bool:
+        return False  # a restart counts by its loss, and the one with the highest is kept
+
+    @cached_property
+    def _embed(self) -> ModelFn:
+        return self.model.quick_embeddings(self.terms.fast, self.terms.compiled)
+
+    def _spend(self, samples: Fresh, seeds: Tensor) -> Adversarial:
+        with torch.no_grad():
+            clean = self._embed(samples.pixels)
+        return self.attack(self._embed, samples.pixels, clean, self.loss, seeds)
 
 
 class Scheduled(Campaign):

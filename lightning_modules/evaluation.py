@@ -12,11 +12,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from configs.schema.attack import NoAttack
+from configs.schema.attack import NoAttack, labelless
 from lightning_modules.attacks import fallbacks, noise
 from lightning_modules.attacks.beliefs import examine
 from lightning_modules.backbones import Backbone
-from lightning_modules.campaign import Campaign, FullBudget, Scheduled
+from lightning_modules.campaign import Campaign, FullBudget, Labelless, Scheduled
 from lightning_modules.hierarchy import Tree
 from lightning_modules.ledger import Array, Ledger, Precision
 from lightning_modules.metrics import OODDetection
@@ -169,7 +169,7 @@ class Evaluation(LightningModule):
         smaller = [other for place, other in self.ledgers.items() if probe.covers(self.tallies[place].probe)]
         self.ledgers[number] = ledger
         terms = terms if first else replace(terms, pictures=0)
-        kind = Scheduled if probe.scheduled else FullBudget
+        kind = Scheduled if probe.scheduled else Labelless if labelless(probe.attack) else FullBudget
         settled = partial(self._settled, tally)
         return kind(
             probe.attack, probe.split, self.clean, ledger, settled, terms, smaller if self.keeping.reuse else ()

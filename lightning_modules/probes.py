@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import CatMetric, Metric
 
 from configs.errors import DataError
-from configs.schema.attack import ENSEMBLES, PGD, Attack, AutoAttack, TorchAttack
+from configs.schema.attack import ENSEMBLES, PGD, Attack, AutoAttack, TorchAttack, labelless
 from lightning_modules.hierarchy import Tree
 from lightning_modules.ledger import Array
 from lightning_modules.metrics import Accuracy, Count
@@ -45,7 +45,9 @@ class Probe:
     @property
     def scheduled(self) -> bool:
         """Whether samples leave as soon as their leaf falls, so that there is no figure for the classes above."""
-        return not (self.attack is None or self.patient or isinstance(self.attack, (PGD, TorchAttack)))
+        if self.attack is None or labelless(self.attack):
+            return False
+        return not (self.patient or isinstance(self.attack, (PGD, TorchAttack)))
 
     @property
     def stages(self) -> tuple[str, ...]:

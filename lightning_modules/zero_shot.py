@@ -39,14 +39,18 @@ class ZeroShot:
     def quick(self, bfloat16: bool, compiled: bool) -> ModelFn:
         """The same logits at less cost, for an adversary that asks often: an image tower that computes in bfloat16
         where autocast does, or that torch.compile has taken."""
+        embed = self.quick_embeddings(bfloat16, compiled)
+        return lambda pixels: self.scale * self._compare(embed(pixels))
+
+    def quick_embeddings(self, bfloat16: bool, compiled: bool) -> ModelFn:
+        """Embeddings (B, D), at less cost as `quick`."""
         embed_image = torch.compile(self.backbone.embed_image) if compiled else self.backbone.embed_image
 
-        def logits(pixels: Tensor) -> Tensor:
+        def embed(pixels: Tensor) -> Tensor:
             with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
-                embeddings = embed_image(pixels)
-            return self.scale * self._compare(embeddings)
+                return embed_image(pixels)
 
-        return logits
+        return embed
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> Tensor:

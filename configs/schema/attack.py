@@ -12,8 +12,8 @@ from configs.schema.checks import radius
 from configs.schema.single_attack import APGD, CW, FAB, PGD, AnyNorm, Norm, SingleAttack, Square, TargetedAPGD
 
 __all__ = [
-    "APGD", "ATTACKS", "CW", "ENSEMBLES", "FAB", "MEMBERS", "PGD", "AnyNorm", "Attack", "AutoAttack", "NoAttack",
-    "Norm", "SingleAttack", "Square", "TargetedAPGD", "TorchAttack", "Version",
+    "APGD", "ATTACKS", "CW", "EMBEDDING_LOSSES", "ENSEMBLES", "FAB", "MEMBERS", "PGD", "AnyNorm", "Attack", "AutoAttack",
+    "NoAttack", "Norm", "SingleAttack", "Square", "TargetedAPGD", "TorchAttack", "Version", "labelless",
 ]  # fmt: skip
 
 
@@ -50,6 +50,9 @@ class TorchAttack:
             raise FieldError("arguments", "hold eps, which is in [0, 1] there; set eps_255 instead")
 
 
+EMBEDDING_LOSSES = ("embedding_l2", "embedding_cosine")
+"""Losses of attacks that know no labels, by their names."""
+
 Attack = NoAttack | PGD | APGD | TargetedAPGD | FAB | Square | CW | AutoAttack | TorchAttack
 ATTACKS: dict[str, type] = {
     "none": NoAttack,
@@ -62,3 +65,8 @@ ATTACKS: dict[str, type] = {
     "auto_attack": AutoAttack,
     "torchattacks": TorchAttack,
 }
+
+
+def labelless(attack: Attack) -> bool:
+    """Whether the attack compares embeddings, and neither needs a label nor knows whether it has reached a goal."""
+    return getattr(attack, "loss", None) in EMBEDDING_LOSSES

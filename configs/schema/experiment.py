@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from configs.errors import ConfigError, FieldError
-from configs.schema.attack import Attack, NoAttack
+from configs.schema.attack import Attack, NoAttack, labelless
 from configs.schema.checks import at_least
 from configs.schema.data import ClassificationData, Data, ImageTextData
 from configs.schema.evaluation import EvaluationConfig
@@ -38,6 +38,7 @@ class ExperimentConfig:
             raise FieldError("name", f"becomes a folder: letters, digits and _ . - only, got '{self.name}'")
         self._check_optimiser()
         self._check_data()
+        self._check_attacks()
 
     def _check_optimiser(self) -> None:
         if self.optim.fused and self.trainer.clip_norm is not None and self.trainer.precision == "bf16-mixed":
@@ -65,3 +66,12 @@ class ExperimentConfig:
             )
         if paired and self.evaluation.validation_attack is not None:
             raise ConfigError(f"module.kind={self.module.kind} validates on clean pixels; leave out validation_attack")
+
+    def _check_attacks(self) -> None:
+        training = {"attack": self.attack, "evaluation.validation_attack": self.evaluation.validation_attack}
+        for key, attack in training.items():
+            if attack is not None and labelless(attack):
+                raise ConfigError(
+                    f"{key}.loss={getattr(attack, 'loss', None)} is for measuring; set it to objective, with "
+                    "module.objective.kind=fare where training is to keep embeddings in place"
+                )

@@ -12,7 +12,11 @@ AnyNorm = Literal["linf", "l2", "l1"]
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient ascent (Madry et al. 2018). Under L-inf FARE's own trainer is `momentum: 0`."""
+    """Projected gradient ascent (Madry et al. 2018). Under L-inf FARE's own trainer is `momentum: 0`.
+
+    loss  objective: the training objective's own inner loss, ce where a model is measured; embedding_l2 and
+          embedding_cosine: away from the clean image's embedding, without a label, where a model is measured.
+    """
 
     kind: Literal["pgd"] = "pgd"
     norm: Norm = "linf"
@@ -22,9 +26,7 @@ class PGD:
     restarts: int = 1
     momentum: float = 0.0
     random_start: bool = True
-    loss: Literal["objective", "ce", "margin", "dlr"] = (
-        "objective"  # objective: the training objective's own inner loss
-    )
+    loss: Literal["objective", "ce", "margin", "dlr", "embedding_l2", "embedding_cosine"] = "objective"
 
     def __post_init__(self) -> None:
         radius(self.norm, self.eps_255)
@@ -39,7 +41,7 @@ class PGD:
 class APGD:
     """AutoPGD (Croce & Hein 2020); under L1 that of Croce & Hein (2021), which begins with larger radii.
 
-    loss  ce: APGD-CE, dlr: APGD-DLR; objective: the training objective's own inner loss, ce where a model is measured.
+    loss  ce: APGD-CE, dlr: APGD-DLR; others as PGD's.
     eot   forward passes that each gradient is the mean of, for models whose output is random.
     """
 
@@ -48,7 +50,7 @@ class APGD:
     eps_255: float = 8.0
     steps: int = 100
     restarts: int = 1
-    loss: Literal["objective", "ce", "dlr", "margin"] = "objective"
+    loss: Literal["objective", "ce", "dlr", "margin", "embedding_l2", "embedding_cosine"] = "objective"
     eot: int = 1
 
     def __post_init__(self) -> None:

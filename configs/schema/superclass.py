@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from configs.errors import FieldError
-from configs.schema.attack import Attack, NoAttack
+from configs.schema.attack import Attack, NoAttack, labelless
 from configs.schema.checks import at_least
 
 
@@ -26,3 +26,5 @@ class SuperclassEvaluation:
                 raise FieldError(
                     "attacks", f"has '{name}' of kind none, and clean accuracy is always measured; remove it"
                 )
+            if labelless(attack):
+                raise FieldError("attacks", f"has '{name}', whose loss knows no level to aim at; set its loss to ce")

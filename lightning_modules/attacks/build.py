@@ -10,7 +10,7 @@ from lightning_modules.attacks.auto_attack import AutoAttack
 from lightning_modules.attacks.cw import CWL2, CWLinf
 from lightning_modules.attacks.fab import TargetedFAB
 from lightning_modules.attacks.fab_untargeted import UntargetedFAB
-from lightning_modules.attacks.losses import FALLBACKS, LOSSES
+from lightning_modules.attacks.losses import EMBEDDING_LOSSES, FALLBACKS, LOSSES
 from lightning_modules.attacks.method import Method
 from lightning_modules.attacks.pgd import PGD
 from lightning_modules.attacks.square import Square
@@ -54,7 +54,7 @@ def method(config: schema.SingleAttack) -> Method[Any]:
     eps = config.eps_255 / 255
     match config:
         case schema.APGD():
-            loss = None if config.loss == "objective" else LOSSES[config.loss]
+            loss = None if config.loss == "objective" else (LOSSES | EMBEDDING_LOSSES)[config.loss]
             if config.norm == "l1":
                 return L1APGD(eps, config.steps, config.restarts, own_loss=loss)
             return APGD(config.norm, eps, config.steps, config.restarts, loss)

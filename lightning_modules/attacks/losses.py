@@ -115,6 +115,9 @@ LOSSES: dict[str, LossFn] = {
 }
 """Losses on logits by their names in the configuration and in results; `targeted_*` on pairs, the others on labels."""
 
+EMBEDDING_LOSSES: dict[str, LossFn] = {"embedding_l2": embedding_l2, "embedding_cosine": embedding_cosine}
+"""Losses on embeddings and those of the clean images."""
+
 FALLBACKS = {"dlr": (3, "margin"), "targeted_dlr": (4, "targeted_margin")}
 """Losses that are another one below so many classes."""
 
