@@ -27,7 +27,7 @@ def read_class_file(path: Path, class_names: Sequence[str], what: str, entries: 
         DataError: the file can't be read or is not of that form, a class is missing, there twice, unknown, has another
             number of texts than the others, or a text is empty or too long.
     """
-    lists = _read(path, what, entries, longest)
+    lists = read_lists(path, what, entries, longest)
     missing = [each for each in class_names if each not in lists]
     if missing:
         raise DataError(f"{what} {path} misses {some(missing)} of the data set's classes; add a line for each")
@@ -44,7 +44,8 @@ def read_class_file(path: Path, class_names: Sequence[str], what: str, entries: 
     return {name: lists[name] for name in class_names}
 
 
-def _read(path: Path, what: str, entries: str, longest: int) -> Lists:
+def read_lists(path: Path, what: str, entries: str, longest: int) -> Lists:
+    """The texts of the classes that the file has, however many each; arguments and errors as of `read_class_file`."""
     try:
         content = yaml.load(path.read_text("utf-8"), _Text)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.schema.hierarchy import LLMTree
 from lightning_modules.hierarchy.outline import some
-from lightning_modules.language_model import BadAnswer, Client, LanguageModelError, Prompt, Question, clean, read_json
+from lightning_modules.language_model import Client, Prompt, Question, clean, read_json
 
 PROMPTS = Path(__file__).parent / "prompts"
 LONGEST_NAME = 60  # characters
@@ -44,19 +44,7 @@ def ask(
     Raises:
         LanguageModelError: the endpoint can't be used, the budget is spent, or an answer is not what was asked for.
     """
-    superclasses: Superclasses = {}
-    bad = []
-    for answer in client.ask(asked, progress):
-        if isinstance(answer, BadAnswer):
-            bad.append(answer.problem)
-        else:
-            superclasses |= answer
-    if bad:
-        raise LanguageModelError(
-            f"{len(bad)} of {len(asked)} requests were not answered as asked ({bad[0]}), the others are kept in "
-            f"{client.cache.folder}; ask again, with another model or a smaller batch"
-        )
-    return superclasses
+    return {name: above for answer in client.ask_all(asked, progress) for name, above in answer.items()}
 
 
 def read_answer(text: str, class_names: Sequence[str], levels: int) -> Superclasses:

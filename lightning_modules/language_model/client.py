@@ -67,6 +67,21 @@ class Client:
             ) from None
         return [answers[index] for index in range(len(questions))]
 
+    def ask_all(self, questions: Sequence[Question[T]], progress: Callable[[int], object] = lambda _: None) -> list[T]:
+        """`ask`, where a single bad answer is one too many.
+
+        Raises:
+            LanguageModelError: as `ask` does, or an answer is not what was asked for; the others are kept.
+        """
+        answers = self.ask(questions, progress)
+        bad = [answer.problem for answer in answers if isinstance(answer, BadAnswer)]
+        if bad:
+            raise LanguageModelError(
+                f"{len(bad)} of {len(questions)} requests were not answered as asked ({bad[0]}), the others are kept "
+                f"in {self.cache.folder}; ask again, with another model or a smaller batch"
+            )
+        return [answer for answer in answers if not isinstance(answer, BadAnswer)]
+
     def _ask(
         self,
         questions: Sequence[Question[T]],
