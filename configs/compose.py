@@ -25,6 +25,7 @@ OUTSIDE_THE_HASH = {
     "output": "where results are written",
     "logging": "where results are mirrored",
     "evaluation": "what a trained run is asked; each result row carries its own settings",
+    "vaccination.cache": "where embeddings are kept",
     "data.workers": "the order of samples is a function of seed, epoch and batch alone",
     "data.start_method": "how workers start",
     "trainer.log_every": "how often the log is written",
@@ -97,8 +98,12 @@ def to_yaml(config: ExperimentConfig) -> str:
 def config_hash(config: ExperimentConfig) -> str:
     """Of all values but OUTSIDE_THE_HASH; not of files, their order, the machine or Python's version."""
     values = dataclasses.asdict(config)
+    banks = values.pop("antibodies")
+    if config.vaccination is not None:  # other banks only have a part in evaluation
+        values["vaccination"]["bank"] = banks[config.vaccination.bank]
     for key in OUTSIDE_THE_HASH:
         section, _, name = key.rpartition(".")
-        (values[section] if section else values).pop(name)
+        if not section or values[section] is not None:
+            (values[section] if section else values).pop(name)
     canonical = json.dumps(values, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]

@@ -23,11 +23,14 @@ from typing import Any
 from configs.errors import ConfigError, closest
 from configs.layers import Layer, fragment, fragment_names
 from configs.schema import ExperimentConfig
+from configs.schema.antibodies import BANKS
 from configs.schema.attack import ATTACKS
 from configs.schema.data import DATA, PACKS
 from configs.schema.hierarchy import TREES
 from configs.schema.module import MODULES
 from configs.schema.objective import GEOMETRIES, OBJECTIVES
+from configs.schema.scores import SCORES
+from configs.schema.vaccination import PROTOTYPES
 
 SCHEMA_DEFAULT = "schema default"
 UNSET = "???"  # OmegaConf's mark of a mandatory value
@@ -66,9 +69,12 @@ VARIANTS = (
     Variants("kind", DATA),
     Variants("source", PACKS),
     Variants("kind", TREES),
+    Variants("kind", BANKS),
     Variants("kind", MODULES),
     Variants("kind", OBJECTIVES),
     Variants("kind", GEOMETRIES),
+    Variants("kind", PROTOTYPES),
+    Variants("kind", SCORES),
 )
 
 
@@ -114,7 +120,7 @@ def _value(hint: Any, default: Any, given: Sequence[Given], path: str) -> Sectio
         return given[-1] if given else Given(default, SCHEMA_DEFAULT)
     if types.NoneType in typing.get_args(hint):
         given, emptied = _after_null(given)
-        if not given:
+        if not given and (default is None or emptied != SCHEMA_DEFAULT):
             return Given(None, emptied)
     if len(parts) == 1:
         return _dataclass(parts[0], given, path)

@@ -70,6 +70,20 @@ class PlannedDataModule(LightningDataModule, ABC):
         """What the data set consists of."""
         return self.opened.manifest
 
+    @property
+    def digest(self) -> str:
+        """sha256 over all that can be read here."""
+        return self.manifest.digest
+
+    def samples(self, split: str) -> int:
+        """Samples in a split. DataError where there is no such split."""
+        folder, name = self._located(split)
+        return folder.manifest.samples(name)
+
+    def _located(self, split: str) -> tuple[DataFolder, str]:
+        """The folder that a split lies in, and what it is called there."""
+        return self.opened, split
+
     @abstractmethod
     def _check(self) -> None:
         """DataError where the data set does not fit this datamodule."""
@@ -129,7 +143,7 @@ class PlannedDataModule(LightningDataModule, ABC):
     def val_dataloader(self) -> PlannedLoader:
         """The validation split, or what is wanted of it, every sample once."""
         split, wanted = self.config.val_split, self.validation_samples
-        samples = None if wanted is None else min(wanted, self.manifest.samples(split))
+        samples = None if wanted is None else min(wanted, self.samples(split))
         return self.eval_loader(split, self.config.batch_size, samples)
 
     def eval_loader(self, split: str, batch_size: int, samples: int | None = None) -> PlannedLoader:
@@ -142,7 +156,7 @@ class PlannedDataModule(LightningDataModule, ABC):
         if samples is not None and samples < 1:
             raise DataError(f"can't evaluate {samples} samples of split {split!r}: ask for at least one")
         rank, world = self._place()
-        plan = EvalPlan(self.manifest.samples(split), batch_size, world, samples)
+        plan = EvalPlan(self.samples(split), batch_size, world, samples)
         return PlannedLoader(EvalBatches(self._source(split, rank, world), plan), self.config, self.seed)
 
     def sample(self, split: str, count: int) -> Batch:
@@ -151,7 +165,8 @@ class PlannedDataModule(LightningDataModule, ABC):
         return self.on_after_batch_transfer(batch, 0)
 
     def _source(self, split: str, rank: int, world: int) -> Source:
-        reader = self.opened.reader(split)
+        folder, name = self._located(split)
+        reader = folder.reader(name)
         self._check_split(split, reader)
         return Source(reader, Transform(self.config.image_size), self._labelling(split), rank, world)
 
@@ -211,7 +226,7 @@ class PlannedDataModule(LightningDataModule, ABC):
         return {
             "folder": str(self.folder),
             "packed": True,
-            "manifest": self.manifest.digest[:16],
+            "manifest": self.digest[:16],
             "samples": {name: split.samples for name, split in sorted(self.manifest.splits.items())},
             "shards": {name: len(split.shards) for name, split in sorted(self.manifest.splits.items())},
             "bytes": sum(split.bytes for split in self.manifest.splits.values()),

@@ -36,6 +36,10 @@ class ClassificationDataModule(PlannedDataModule):
         """Prompts with {c} for the class name: data.templates', or the data set's own."""
         return self._lines(self.config.templates) or self.manifest.templates
 
+    def concepts(self, split: str) -> tuple[str, ...] | None:
+        """What is on the pictures of a split; None where nothing says so."""
+        return self.manifest.split(split).class_names or self.class_names
+
     def test_dataloader(self) -> PlannedLoader:
         """The test split, every sample once."""
         return self.eval_loader(self.config.test_split, self.config.batch_size)

@@ -40,8 +40,11 @@ class DataFolder:
                 yield name, shard
 
 
-def open_folder(folder: Path) -> DataFolder:
+def open_folder(folder: Path, key: str = "data.folder") -> DataFolder:
     """A packed folder (it has manifest.json), or CLIP_benchmark's published layout, indexed on first use.
+
+    Args:
+        key: what in the configuration names it, for messages.
 
     Raises:
         DataError: it is neither, or a shard is missing or has another size than it should.
@@ -52,8 +55,8 @@ def open_folder(folder: Path) -> DataFolder:
         manifest, cache = clip_benchmark.index(folder)
         opened = DataFolder(folder, manifest, cache / INDEX)
     elif folder.exists():
-        raise DataError(f"{folder} has neither {manifests.FILE} nor classnames.txt: correct data.folder")
+        raise DataError(f"{folder} has neither {manifests.FILE} nor classnames.txt: correct {key}")
     else:
-        raise DataError(f"there is no data set at {folder}: correct data.folder, or set data.pack to make one")
+        raise DataError(f"there is no data set at {folder}: correct {key}, or set data.pack to make one")
     opened.manifest.check_files(folder)
     return opened

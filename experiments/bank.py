@@ -135,6 +135,6 @@ def _audit(bank: "Bank", data: "ClassificationDataModule") -> str:
     splits = data.ood_splits if isinstance(data, OpenWorldDataModule) else {}
     lines = []
     for split in (split for group in splits.values() for split in group):
-        concepts = data.manifest.split(split).class_names
+        concepts = data.concepts(split)
         lines.append(f"{split}: " + (str(overlap(bank, concepts)) if concepts else "its concepts are not known"))
     return "overlap with OOD concepts\n" + ("\n".join(lines) or "the data has no OOD splits")

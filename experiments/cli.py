@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from configs.errors import ConfigError, UserError, did_you_mean
 
 SHOW_HIERARCHY = "show hierarchy"
-BENCHES = ("train-step", "data", "startup", "attacks")
+BENCHES = ("train-step", "data", "startup", "attacks", "antibodies")
 OVERRIDES = "key=value settings go after the experiment; the last one wins. See all keys with 'show EXPERIMENT'."
 
 
@@ -141,6 +141,7 @@ def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
     _add_experiment(written)
     written.add_argument("--tree", metavar="NAME", help="this tree of kind llm alone (default: all)")
     written.add_argument("--dry-run", action="store_true", help="print requests, tokens and price, and stop")
+    _add_bank(verb)
     show = verb("show", "Print a configuration, and where it comes from.", "quickstart attack.steps=2 --origin", _show)
     _add_experiment(show, nargs="?")
     show.add_argument("--origin", action="store_true", help="say beside each key which file set it")
@@ -152,6 +153,19 @@ def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
     bench.add_argument("name", metavar="NAME", choices=BENCHES, help=" | ".join(BENCHES))
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
     bench.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
+
+
+def _add_bank(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    bank = verb(
+        "bank",
+        "Show the banks of antibodies, and have a language model write those that it should.",
+        "quickstart --bank lexicon",
+        _bank,
+    )
+    _add_experiment(bank)
+    bank.add_argument("--bank", metavar="NAME", help="this bank alone (default: all)")
+    bank.add_argument("--dry-run", action="store_true", help="print what is there, requests and price, and stop")
+    bank.add_argument("--diff", metavar="FILE", type=Path, help="print what changed from another bank, .jsonl")
 
 
 def _add_trees(trees: argparse.ArgumentParser) -> None:
@@ -208,6 +222,10 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _write_hierarchy(arguments: argparse.Namespace) -> int:
     return _call("write_hierarchy", "write_hierarchy", _composed(arguments), arguments.dry_run, arguments.tree)
+
+
+def _bank(arguments: argparse.Namespace) -> int:
+    return _call("bank", "bank", _composed(arguments), arguments.bank, arguments.dry_run, arguments.diff)
 
 
 def _show(arguments: argparse.Namespace) -> int:

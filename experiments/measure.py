@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 
 from configs.errors import ConfigError
@@ -19,10 +18,10 @@ from configs.schema.attack import PGD, Attack, NoAttack
 from configs.schema.evaluation import EvaluationConfig
 from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
-from datamodules.loader import PlannedLoader
-from datamodules.open_world import OpenWorldDataModule
 from experiments import adversarial, provenance, results
 from experiments.atomic import replacing
+from experiments.open_world import measure_open_world
+from experiments.probe_data import ProbeData
 from experiments.runs import Run
 from experiments.trainer import build_tester
 from lightning_modules import hierarchy
@@ -33,23 +32,6 @@ from lightning_modules.probes import Probe, Terms
 from lightning_modules.superclass import SuperclassEvaluation
 
 SWEEP_STEPS = 10  # of PGD, at each point of the accuracy-by-eps curve
-
-
-class ProbeData(LightningDataModule):
-    """One loader a probe, on whichever rank the tester puts it."""
-
-    def __init__(self, data: ClassificationDataModule, probes: list[Probe], batch_size: int) -> None:
-        super().__init__()
-        self.data, self.probes, self.batch_size = data, probes, batch_size
-
-    def test_dataloader(self) -> list[PlannedLoader]:
-        """In the order of the probes."""
-        self.data.trainer = self.trainer
-        return [self.data.eval_loader(probe.split, self.batch_size, probe.samples) for probe in self.probes]
-
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """As the data set's own datamodule."""
-        return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
 
 def measure(
@@ -87,14 +69,16 @@ def measure(
         )
     common = {"dataset": data.manifest.name, "stage": stage, "seed": config.seed}
     found = [*evaluation.rows(), *(_matrix_rows(matrix, config, data, stage) if matrix else [])]
+    open_world = measure_open_world(config, backbone, data, stage)
+    found += open_world.rows() if open_world else []
     rows = [{**row, **common} for row in found]
-    source = provenance.collect(run.config_hash, data.manifest.digest, time.perf_counter() - began)
+    source = provenance.collect(run.config_hash, data.digest, time.perf_counter() - began)
     results.append(run.results, rows, source)
     for probe, ledger in evaluation.attacks():
         if ledger.save is not None:
             adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
-    levels = matrix.evidence() if matrix else {}
-    _save(evidence, {**evaluation.evidence(), **levels, "settings": settings})
+    levels, scores = (module.evidence() if module else {} for module in (matrix, open_world))
+    _save(evidence, {**evaluation.evidence(), **levels, **scores, "settings": settings})
     return rows
 
 
@@ -116,7 +100,6 @@ def _evaluation(
         class_names=data.class_names,
         templates=data.templates,
         trees=_forest(config, data).trees,
-        scores=_temperatures(settings, backbone),
         terms=Terms(config.seed, settings.slots, settings.precision == "bf16", settings.compile, settings.pictures),
         keeping=Keeping(run.folder / "ledger" / f"{stage}-{digest[:8]}", save, settings.reuse),
         examination=_examination(config, data, stage, planned),
@@ -133,7 +116,7 @@ def _matrix(
     settings, wanted = config.evaluation, config.evaluation.superclass
     if wanted is None:
         return None
-    labelled = data.manifest.samples(split)
+    labelled = data.samples(split)
     return SuperclassEvaluation(
         backbone.channels_last(),
         _forest(config, data),
@@ -178,18 +161,12 @@ def _digest(backbone: Backbone) -> str:
 
 
 def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Probe]:
-    """Clean first, then OOD splits, then attacks in the configuration's order, then the accuracy-by-eps curve."""
+    """Clean first, then attacks in the configuration's order, then the accuracy-by-eps curve."""
     split = data.config.test_split if config.split == "test" else data.config.val_split
-    labelled = data.manifest.samples(split)
+    labelled = data.samples(split)
     samples = min(config.samples or labelled, labelled)
     attacked = min(config.attacked_samples or samples, samples)
     planned = [Probe("clean", split, samples)]
-    if isinstance(data, OpenWorldDataModule):
-        planned += [
-            Probe("clean", split, data.manifest.samples(split), group=group)
-            for group, splits in data.ood_splits.items()
-            for split in splits
-        ]
     planned += [
         Probe(name, split, attacked, _radius(name, attack), patient=config.all_levels)
         for name, attack in config.attacks.items()
@@ -206,11 +183,6 @@ def _radius(name: str, attack: Attack) -> Attack:
 def _sweep(eps_255: float) -> Attack | None:
     """One point of the curve; steps of a quarter of the radius cross the ball more than twice."""
     return PGD(eps_255=eps_255, step_255=eps_255 / 4, steps=SWEEP_STEPS, loss="ce") if eps_255 else None
-
-
-def _temperatures(config: EvaluationConfig, backbone: Backbone) -> dict[str, float]:
-    own = 1 / float(torch.as_tensor(backbone.head.scale).detach())
-    return dict.fromkeys(config.scores, config.mcm_temperature or own)
 
 
 def _settings(evidence: Path) -> str | None:

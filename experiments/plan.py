@@ -85,6 +85,11 @@ def _measurement(config: EvaluationConfig) -> dict[str, str]:
         forwards, backwards = _attack_passes(attack)
         each = f"at most {forwards + 1:,} forward, {backwards:,} backward, of a sample for each level of the hierarchy"
         told[f"superclasses under {name}"] = each
+    wanted = config.open_world
+    for name, attack in (wanted.attacks if wanted else {}).items():
+        forwards, backwards = _attack_passes(attack)
+        each = f"{forwards + 1:,} forward, {backwards:,} backward, of a sample for each attacked score"
+        told[f"open world under {name}"] = each + (", twice for the joint attack" if wanted and wanted.joint else "")
     return told
 
 

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from experiments.analysis import curves, figure, names, page, pictures, plots
 from experiments.analysis.depth import depth_parts
 from experiments.analysis.doubts import doubts, examined
-from experiments.analysis.headline import cost, headline, open_world
+from experiments.analysis.headline import headline
 from experiments.analysis.loading import (
     Evidence,
     Floats,
@@ -23,6 +23,7 @@ from experiments.analysis.loading import (
     load_status,
 )
 from experiments.analysis.matrix_page import matrix_parts
+from experiments.analysis.open_world_page import definitions, open_world_parts
 from experiments.analysis.row import SWEEP, Row
 from experiments.analysis.table import FOOT, lines, stages_of
 from experiments.atomic import write_text
@@ -36,12 +37,6 @@ DEFINITIONS = {
     "is compared with the label's; the adversary aims at the leaf.",
     "interval": "95 %, Wilson. It covers the choice of the test pictures, not the randomness of training: that "
     "takes several seeds.",
-}
-OPEN_WORLD = {
-    "AUROC": "Chance that an in-distribution picture scores higher than an OOD one; 50 % is guessing. The line of a "
-    "group of splits is the mean of theirs.",
-    "FPR95, ID positive": "Share of OOD pictures accepted where 95 % of in-distribution pictures are. Lower is better.",
-    "FPR95, OOD positive": "Share of in-distribution pictures rejected where 95 % of OOD ones are. Lower is better.",
 }
 
 
@@ -92,6 +87,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _page(folder: Path, found: Found) -> str:
+    plain = [line for line in lines(found.rows, found.stages) if line.first.score is None]
     title = f"{folder.resolve().parent.name} / {folder.resolve().name}"
     return page.page(
         f"ImmunoCLIP report: {title}",
@@ -100,12 +96,10 @@ def _page(folder: Path, found: Found) -> str:
             page.paragraph(_datasets(found.rows), "muted"),
             page.paragraph(_unfinished(found.status), "warning"),
             page.paragraph(headline(found.rows), "lead"),
-            page.section(
-                "Results", page.results(lines(found.rows, found.stages), found.stages), page.paragraph(FOOT, "muted")
-            ),
+            page.section("Results", page.results(plain, found.stages), page.paragraph(FOOT, "muted")),
             page.section("Accuracy", *_accuracy(found)),
             page.section("Superclasses", *matrix_parts(found.superclasses, found.stages)),
-            page.section("Open world", *_open_world(found)),
+            page.section("Open world", *open_world_parts(found.rows, found.evidence, found.stages)),
             page.section("What the adversary does", *_pictures(found)),
             page.section("Training", *_training(found)),
             page.section("Depth", *depth_parts(found.curves, found.head, found.evidence.get("after"))),
@@ -167,19 +161,6 @@ def _accuracy(found: Found) -> list[str]:
     ]
 
 
-def _open_world(found: Found) -> list[str]:
-    drawing = plots.score_histograms(found.evidence, found.rows)
-    caption = (
-        "MCM scores of pictures of known classes (filled) and of what is not among them (lines). The less they "
-        "overlap, the better unknown things can be rejected. Each panel has its own scale; n in brackets."
-    )
-    return [
-        page.paragraph(cost(found.rows)),
-        page.listing(open_world(found.rows)),
-        _drawn(drawing, "Histograms of open-world scores, by stage", caption),
-    ]
-
-
 def _pictures(found: Found) -> list[str]:
     parts = []
     for stage in [stage for stage in found.stages if stage in found.evidence]:
@@ -221,11 +202,10 @@ def _method(found: Found) -> list[str]:
     }
     checks = [_checks(row) for row in found.rows if row.attack and row.attack_name != SWEEP and row.level == 0]
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in found.rows}))
-    scores = OPEN_WORLD if any(row.score for row in found.rows) else {}
     raised = doubts(found.rows)
     verdict = "Signs that an attack was too weak:" if raised else _no_doubts(found.rows)
     return [
-        page.definitions({**DEFINITIONS, **scores, **attacks, "seeds": seeds}),
+        page.definitions({**DEFINITIONS, **definitions(found.rows), **attacks, "seeds": seeds}),
         page.listing([check for check in checks if check]),
         page.paragraph(verdict, "warning" if raised else ""),
         page.listing(raised),

@@ -1,4 +1,4 @@
-"""The `train` verb: fits the module of a configuration in its run folder, from where the run stands."""
+"""The `train` verb: fits the module of a configuration in its run folder, from where the run stands, and vaccinates."""
 
 import sys
 import time
@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from configs.compose import Composed
 from configs.errors import DataError, UserError
 from configs.schema import ExperimentConfig
+from configs.schema.module import NoFinetuning
 from configs.schema.module import RobustFinetuning as RobustFinetuningConfig
 from configs.schema.objective import Cosine, Hierarchical, Objective
 from datamodules import build_datamodule
@@ -23,6 +25,7 @@ from experiments.provenance import git_sha
 from experiments.recorder import Sink
 from experiments.runs import Interrupted, Run, rank
 from experiments.trainer import build_trainer
+from experiments.vaccinate import vaccinate
 from experiments.watch import Stop
 from experiments.weights_and_biases import mirror
 from lightning_modules import hierarchy
@@ -66,7 +69,8 @@ def train(composed: Composed, dry_run: bool = False) -> int:
 
 
 def fit(run: Run, config: ExperimentConfig) -> Fitted:
-    """Trains up to `trainer.steps`, from the run's checkpoint where there is one, and exports the model to `run.model`.
+    """Trains up to `trainer.steps`, from the run's checkpoint where there is one, vaccinates where that is wanted, and
+    exports the model to `run.model`.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
@@ -78,6 +82,19 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     datamodule = build_datamodule(config.data, config.seed, config.trainer.accumulate, validated)
     datamodule.prepare_data()  # now, since the module wants the names of the classes; Lightning's call finds it done
     backbone = load_backbone(config.model)
+    backbone.immunity = None  # of another training, where there is one
+    if not isinstance(config.module, NoFinetuning):
+        _train(run, config, backbone, datamodule)
+    if config.vaccination is not None:
+        assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
+        backbone.immunity = vaccinate(run, config, backbone, datamodule)
+    _export(backbone, run.model)
+    if dist.is_initialized():
+        dist.barrier()  # the other ranks may want to read it next
+    return Fitted(backbone, datamodule, time.perf_counter() - began)
+
+
+def _train(run: Run, config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> None:
     module = build_module(config, backbone.channels_last(), datamodule)
     wandb = mirror(run, config.logging, _settings(run, config))
     sinks: list[Sink] = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
@@ -88,9 +105,6 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     finally:
         if wandb is not None:
             wandb.close()
-    _export(backbone, run.model)
-    trainer.strategy.barrier("export")  # the other ranks may want to read it next
-    return Fitted(backbone, datamodule, time.perf_counter() - began)
 
 
 def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from configs.schema import ExperimentConfig
 from configs.schema.trainer import TrainerConfig
 from experiments.checkpoints import CheckpointFile, Checkpoints
+from experiments.open_world_bar import OpenWorldBar
 from experiments.probe_bar import ProbeBar
 from experiments.recorder import Recorder, Sink, StepSeed
 from experiments.runs import Run
@@ -54,7 +55,7 @@ def build_tester(experiment: ExperimentConfig, label: str) -> Trainer:
     config = experiment.trainer
     return Trainer(
         **_machine(config),
-        callbacks=[ProbeBar(label), SuperclassBar(label)],
+        callbacks=[ProbeBar(label), SuperclassBar(label), OpenWorldBar(label)],
     )
 
 

@@ -1,8 +1,8 @@
-"""Measures a model: clean and attacked accuracy per level of the class trees, and how well it rejects the unknown."""
+"""Measures a model: clean and attacked accuracy per level of the class trees."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import nn
 
 from configs.schema.attack import NoAttack, labelless
 from lightning_modules.attacks import fallbacks, noise
@@ -19,8 +19,6 @@ from lightning_modules.backbones import Backbone
 from lightning_modules.campaign import Campaign, FullBudget, Labelless, Scheduled
 from lightning_modules.hierarchy import Tree
 from lightning_modules.ledger import Array, Ledger, Precision
-from lightning_modules.metrics import OODDetection
-from lightning_modules.open_world import SCORES
 from lightning_modules.probes import Pictures, Probe, Row, Tally, Terms
 from lightning_modules.zero_shot import CleanSimilarities, ZeroShot, best
 
@@ -73,7 +71,6 @@ class Evaluation(LightningModule):
         class_names: Sequence[str],
         templates: Sequence[str],
         trees: Sequence[Tree],
-        scores: Mapping[str, float],
         terms: Terms,
         keeping: Keeping | None = None,
         examination: Examination | None = None,
@@ -81,7 +78,6 @@ class Evaluation(LightningModule):
         """
         Args:
             trees: hierarchies whose leaves are `class_names`.
-            scores: temperature of each open-world score, by the score's name.
             terms: of all attacks; `terms.pictures` are kept of the first attacked probe.
             keeping: default: nothing is kept.
             examination: None leaves it out.
@@ -89,9 +85,8 @@ class Evaluation(LightningModule):
         super().__init__()
         self.backbone = backbone
         self.class_names, self.templates = tuple(class_names), tuple(templates)
-        self.temperatures = dict(scores)
         self.terms, self.keeping, self.examination = terms, keeping or Keeping(), examination
-        self.tallies = [Tally(probe, trees, scores) for probe in probes]
+        self.tallies = [Tally(probe, trees) for probe in probes]
         self._on_device = nn.ModuleList(self.tallies)  # so that `.to` finds them
         self.ledgers: dict[int, Ledger] = {}  # by the number of the attacked probe, once it has begun
         self.beliefs: dict[str, Any] = {}
@@ -127,19 +122,12 @@ class Evaluation(LightningModule):
         """
         for tally in self.tallies:
             tally.check()
-        attacked = [row for tally in self.tallies for row in tally.rows(self.beliefs | self._fallbacks(tally))]
-        return attacked + self._open_world_rows()
+        return [row for tally in self.tallies for row in tally.rows(self.beliefs | self._fallbacks(tally))]
 
     def evidence(self) -> dict[str, Any]:
-        """What the report draws, arrays by name: scores per split, and pictures."""
-        scored = [tally for tally in self.tallies if tally.probe.scored]
-        found: dict[str, Any] = {
-            f"scores/{score}/{tally.probe.split}": tally.values(score).cpu().numpy()
-            for tally in scored
-            for score in tally.scores
-        }
+        """What the report draws, arrays by name: pictures."""
         pictures = Pictures(row for ledger in self.ledgers.values() for row in ledger.pictures.values())
-        found |= {f"pictures/{name}": array for name, array in pictures.arrays().items()}
+        found: dict[str, Any] = {f"pictures/{name}": array for name, array in pictures.arrays().items()}
         return found | {"class_names": list(self.class_names)}
 
     def attacks(self) -> list[tuple[Probe, Ledger]]:
@@ -148,16 +136,11 @@ class Evaluation(LightningModule):
 
     @torch.no_grad()
     def _look(self, tally: Tally, batch: Batch) -> None:
-        """Clean images: predictions, or open-world scores."""
-        valid = batch["valid"]
-        tally.count.update(valid)
-        similarities = self.clean(tally.probe.split, batch["index"], batch["image"])
-        if tally.probe.scored:
-            for score, values in tally.scores.items():
-                values.update(SCORES[score](similarities, self.temperatures[score])[valid])
-        if tally.probe.group is None:
-            for accuracy in tally.accuracies:
-                accuracy.update(best(similarities), batch["label"], valid)
+        """Predictions on clean images."""
+        tally.count.update(batch["valid"])
+        predictions = best(self.clean(tally.probe.split, batch["index"], batch["image"]))
+        for accuracy in tally.accuracies:
+            accuracy.update(predictions, batch["label"], batch["valid"])
 
     def _begin(self, number: int) -> Campaign:
         """The campaign of an attacked probe, with what earlier attempts know."""
@@ -227,32 +210,3 @@ class Evaluation(LightningModule):
     def _fallbacks(self, tally: Tally) -> dict[str, Any]:
         found = fallbacks(tally.probe.attack, len(self.class_names)) if tally.probe.attack else []
         return {"fallbacks": found} if found else {}
-
-    def _open_world_rows(self) -> list[Row]:
-        """Every score on every OOD split, and the mean over the splits of each group."""
-        inside = next((tally for tally in self.tallies if tally.probe.scored and tally.probe.group is None), None)
-        outside = [tally for tally in self.tallies if tally.probe.group is not None]
-        if inside is None or not outside:
-            return []
-        rows: list[Row] = []
-        for score in self.temperatures:
-            found = [(tally.probe, self._detection(inside.values(score), tally.values(score))) for tally in outside]
-            rows += [row for probe, metrics in found for row in _rows(score, probe.split, probe.samples, metrics)]
-            for group in dict.fromkeys(probe.group for probe, _ in found):
-                members = [(probe.samples, metrics) for probe, metrics in found if probe.group == group]
-                if len(members) > 1:
-                    means = {name: sum(each[name] for _, each in members) / len(members) for name in members[0][1]}
-                    rows += _rows(score, str(group), sum(samples for samples, _ in members), means)
-        return rows
-
-    def _detection(self, inside: Tensor, outside: Tensor) -> dict[str, float]:
-        metric = OODDetection(sync_on_compute=False).to(self.device)  # the scores are gathered already
-        for values, is_ood in ((inside, False), (outside, True)):
-            kind = torch.full_like(values, is_ood, dtype=torch.bool)
-            metric.update(values, kind, torch.ones_like(kind))
-        return {name: float(value) for name, value in metric.compute().items()}
-
-
-def _rows(score: str, split: str, samples: int, metrics: Mapping[str, float]) -> list[Row]:
-    common = {"n": samples, "split": split, "tree": None, "level": None, "attack": None, "attack_name": None}
-    return [{"metric": name, "value": value, **common, "score": score, "checks": {}} for name, value in metrics.items()]

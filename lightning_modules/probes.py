@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import CatMetric, Metric
+from torchmetrics import Metric
 
 from configs.errors import DataError
 from configs.schema.attack import ENSEMBLES, PGD, Attack, AutoAttack, TorchAttack, labelless
@@ -26,7 +26,6 @@ class Probe:
 
     name    of the attack, or `clean`, or `sweep` for a point of the accuracy-by-eps curve.
     attack  None leaves the pixels alone.
-    group   of an OOD split: `near` or `far`; None for in-distribution images.
     patient whether an attack spends its whole budget on each image, for the sake of the classes above the leaves.
     """
 
@@ -34,13 +33,7 @@ class Probe:
     split: str
     samples: int
     attack: Attack | None = None
-    group: str | None = None
     patient: bool = False
-
-    @property
-    def scored(self) -> bool:
-        """Whether open-world scores are taken: on the whole of a split, once, unattacked."""
-        return self.name == "clean"
 
     @property
     def scheduled(self) -> bool:
@@ -111,7 +104,7 @@ class Tally(nn.Module):
     settled, standing  samples of an attacked probe on this rank that are done, and how many of those withstood.
     """
 
-    def __init__(self, probe: Probe, trees: Sequence[Tree], scores: Iterable[str]) -> None:
+    def __init__(self, probe: Probe, trees: Sequence[Tree]) -> None:
         super().__init__()
         levels = [(tree, level) for tree in trees if not probe.scheduled for level in range(1, tree.depth + 1)]
         self.probe = probe
@@ -120,8 +113,7 @@ class Tally(nn.Module):
         self.attacked = Sums(("attacked", "broken", "inherited", "zero_gradient", *probe.stages))
         self.levels: list[Level] = [(None, 0), *((tree.name, level) for tree, level in levels)]
         self.accuracies = [Accuracy(), *(Accuracy(tree.ancestors(level)) for tree, level in levels)]
-        self.scores = {score: CatMetric().set_dtype(torch.float64) for score in scores}
-        self._on_device = nn.ModuleList([*self.accuracies, *self.scores.values()])  # so that `.to` finds them
+        self._on_device = nn.ModuleList(self.accuracies)  # so that `.to` finds them
 
     def settle(self, records: Array) -> None:
         """Counts samples of an attacked probe, RECORDs (N,)."""
@@ -139,10 +131,6 @@ class Tally(nn.Module):
         self.settled += len(records)
         self.standing += int((~records["fallen"]).sum())
 
-    def values(self, score: str) -> Tensor:
-        """The score of every sample of the probe, float64, of all ranks."""
-        return torch.as_tensor(self.scores[score].compute()).reshape(-1)
-
     def check(self) -> None:
         """Raises DataError where the probe did not see each of its samples once."""
         seen = int(self.count.compute())
@@ -153,13 +141,11 @@ class Tally(nn.Module):
             )
 
     def rows(self, beliefs: Mapping[str, Any]) -> list[Row]:
-        """Accuracy per level; nothing for an OOD split, whose samples have no label.
+        """Accuracy per level.
 
         Args:
             beliefs: what an examination of the model found; it goes into the checks of an attacked probe.
         """
-        if self.probe.group is not None:
-            return []
         common = {
             "n": self.probe.samples,
             "split": self.probe.split,

@@ -12,8 +12,8 @@ from configs.schema.checks import radius
 from configs.schema.single_attack import APGD, CW, FAB, PGD, AnyNorm, Norm, SingleAttack, Square, TargetedAPGD
 
 __all__ = [
-    "APGD", "ATTACKS", "CW", "EMBEDDING_LOSSES", "ENSEMBLES", "FAB", "MEMBERS", "PGD", "AnyNorm", "Attack", "AutoAttack",
-    "NoAttack", "Norm", "SingleAttack", "Square", "TargetedAPGD", "TorchAttack", "Version", "labelless",
+    "APGD", "ATTACKS", "CW", "EMBEDDING_LOSSES", "ENSEMBLES", "FAB", "MEMBERS", "PGD", "AnyNorm", "Attack",
+    "AutoAttack", "NoAttack", "Norm", "SingleAttack", "Square", "TargetedAPGD", "TorchAttack", "Version", "labelless",
 ]  # fmt: skip
 
 

@@ -97,8 +97,9 @@ class OpenWorldData(ClassificationData):
     """Labelled images, and sets of what is not in-distribution. Only evaluation reads the latter."""
 
     kind: Literal["open_world"] = "open_world"
-    near_ood: list[str] = field(default_factory=list)  # splits of the same folder
+    near_ood: list[str] = field(default_factory=list)  # splits of the same folder, where ood_folders has none for them
     far_ood: list[str] = field(default_factory=list)
+    ood_folders: dict[str, str] = field(default_factory=dict)  # OOD set -> the data set whose split `test` it is
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,6 +109,20 @@ class OpenWorldData(ClassificationData):
                 if split in known:
                     raise FieldError(name, f"names '{split}' twice, or names an in-distribution split; leave it out")
                 known.add(split)
+        self._check_folders()
+
+    def _check_folders(self) -> None:
+        known = {self.folder: "folder"}
+        for name, folder in self.ood_folders.items():
+            if name not in (*self.near_ood, *self.far_ood):
+                raise FieldError(
+                    "ood_folders", f"has '{name}', which near_ood and far_ood lack; name it there, or leave it out"
+                )
+            if folder in known:
+                raise FieldError(
+                    "ood_folders", f"has {folder} for '{name}' and for '{known[folder]}'; give each its own"
+                )
+            known[folder] = name
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from typing import Literal
 
 from configs.errors import FieldError
 from configs.schema.attack import Attack
-from configs.schema.checks import above, at_least
+from configs.schema.checks import at_least
+from configs.schema.open_world import OpenWorldConfig
 from configs.schema.superclass import SuperclassEvaluation
-
-Score = Literal["mcm"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,10 @@ class EvaluationConfig:
     validation_samples  how many samples of the validation split it sees, always the same ones; null = all.
     inference           how images and texts are compared: as the model was trained, or by cosines. What is reported is
                         what is attacked.
-    scores              open-world scores, higher = more in-distribution.
-    mcm_temperature     MCM's tau on raw cosines; null: 1 / the model's logit scale. The paper has 1.
     eps_sweep_255       PGD radii for the accuracy-by-eps curve, with `attacked_samples` samples.
     pictures            how many clean / adversarial pairs are kept for the report.
     superclass          attacks on each level of `hierarchy` and their effect on all others; null leaves them out.
+    open_world          scores that tell what is not in-distribution, and attacks on them; null leaves them out.
     """
 
     split: Literal["val", "test"] = "test"
@@ -55,19 +53,16 @@ class EvaluationConfig:
     validation_attack: Attack | None = None
     validation_samples: int | None = None
     inference: Literal["own", "cosine"] = "own"
-    scores: list[Score] = field(default_factory=lambda: ["mcm"])
-    mcm_temperature: float | None = None
     eps_sweep_255: list[float] = field(default_factory=list)
     pictures: int = 0
     superclass: SuperclassEvaluation | None = None
+    open_world: OpenWorldConfig | None = field(default_factory=OpenWorldConfig)
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, samples=self.samples, attacked_samples=self.attacked_samples)
         at_least(1, slots=self.slots, check_samples=self.check_samples, validation_samples=self.validation_samples)
         at_least(0, pictures=self.pictures)
-        above(0, mcm_temperature=self.mcm_temperature)
         for eps in self.eps_sweep_255:
             at_least(0, eps_sweep_255=eps)
-        if len(set(self.eps_sweep_255)) < len(self.eps_sweep_255) or len(set(self.scores)) < len(self.scores):
-            repeated = "scores" if len(set(self.scores)) < len(self.scores) else "eps_sweep_255"
-            raise FieldError(repeated, f"has an entry twice, got {getattr(self, repeated)}; name each once")
+        if len(set(self.eps_sweep_255)) < len(self.eps_sweep_255):
+            raise FieldError("eps_sweep_255", f"has an entry twice, got {self.eps_sweep_255}; name each once")

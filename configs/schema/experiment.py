@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
-from configs.errors import ConfigError, FieldError
+from configs.errors import ConfigError, FieldError, did_you_mean
+from configs.schema.antibodies import BankConfig
 from configs.schema.attack import Attack, NoAttack, labelless
 from configs.schema.checks import at_least
 from configs.schema.data import ClassificationData, Data, ImageTextData
@@ -11,8 +12,9 @@ from configs.schema.evaluation import EvaluationConfig
 from configs.schema.hierarchy import HierarchyConfig
 from configs.schema.logging import LoggingConfig
 from configs.schema.model import ModelConfig
-from configs.schema.module import Module, OptimConfig, RobustFinetuning
+from configs.schema.module import ContrastivePretraining, Module, NoFinetuning, OptimConfig, RobustFinetuning
 from configs.schema.trainer import TrainerConfig
+from configs.schema.vaccination import VaccinationConfig
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: Data = field(default_factory=ClassificationData)
     hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
+    antibodies: dict[str, BankConfig] = field(default_factory=dict)
     module: Module = field(default_factory=RobustFinetuning)
     attack: Attack = field(default_factory=NoAttack)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    vaccination: VaccinationConfig | None = None
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
@@ -39,6 +43,7 @@ class ExperimentConfig:
         self._check_optimiser()
         self._check_data()
         self._check_attacks()
+        self._check_vaccination()
 
     def _check_optimiser(self) -> None:
         if self.optim.fused and self.trainer.clip_norm is not None and self.trainer.precision == "bf16-mixed":
@@ -57,12 +62,13 @@ class ExperimentConfig:
                 f"trainer.devices * trainer.nodes = {world}"
             )
         paired = isinstance(self.data, ImageTextData)
-        if paired == isinstance(self.module, RobustFinetuning):
+        if paired != isinstance(self.module, ContrastivePretraining):
             wanted = "classification or open_world" if paired else "image_text"
             raise ConfigError(f"module.kind={self.module.kind} needs data.kind={wanted}, got {self.data.kind}")
-        if paired and not isinstance(self.attack, NoAttack):
+        if not isinstance(self.module, RobustFinetuning) and not isinstance(self.attack, NoAttack):
             raise ConfigError(
-                f"module.kind={self.module.kind} trains on clean pixels; set attack.kind=none, got {self.attack.kind}"
+                f"module.kind={self.module.kind} has no use for an attack in training; set attack.kind=none, got "
+                f"{self.attack.kind}"
             )
         if paired and self.evaluation.validation_attack is not None:
             raise ConfigError(f"module.kind={self.module.kind} validates on clean pixels; leave out validation_attack")
@@ -75,3 +81,16 @@ class ExperimentConfig:
                     f"{key}.loss={getattr(attack, 'loss', None)} is for measuring; set it to objective, with "
                     "module.objective.kind=fare where training is to keep embeddings in place"
                 )
+
+    def _check_vaccination(self) -> None:
+        if self.vaccination is None:
+            if isinstance(self.module, NoFinetuning):
+                raise ConfigError("module.kind=none trains nothing, and there is no vaccination; set vaccination.bank")
+            return
+        if isinstance(self.data, ImageTextData):
+            raise ConfigError(f"vaccination needs classes, and data.kind={self.data.kind} has none; leave it out")
+        if self.vaccination.bank not in self.antibodies:
+            raise ConfigError(
+                f"vaccination.bank={self.vaccination.bank} is no bank of antibodies; "
+                f"{did_you_mean(self.vaccination.bank, self.antibodies)}"
+            )

@@ -22,8 +22,19 @@ class ContrastivePretraining:
     kind: Literal["contrastive_pretraining"] = "contrastive_pretraining"
 
 
-Module = RobustFinetuning | ContrastivePretraining
-MODULES: dict[str, type] = {"robust_finetuning": RobustFinetuning, "contrastive_pretraining": ContrastivePretraining}
+@dataclass(frozen=True)
+class NoFinetuning:
+    """The model stays as it is; a vaccination may follow."""
+
+    kind: Literal["none"] = "none"
+
+
+Module = RobustFinetuning | ContrastivePretraining | NoFinetuning
+MODULES: dict[str, type] = {
+    "robust_finetuning": RobustFinetuning,
+    "contrastive_pretraining": ContrastivePretraining,
+    "none": NoFinetuning,
+}
 
 
 @dataclass(frozen=True)

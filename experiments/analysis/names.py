@@ -16,6 +16,12 @@ METRICS = {
     "hierarchical_precision": "hierarchical precision",
     "hierarchical_recall": "hierarchical recall",
     "consistency": "consistency of the levels",
+    "id_accuracy": "accuracy in-distribution",
+    "id_accepted": "in-distribution accepted",
+    "silent_error": "accepted, but of the wrong class",
+    "open_set_accuracy": "open-set accuracy",
+    "h_score": "H-score",
+    "aurc": "area under the risk-coverage curve",
 }
 DISTANCES = {"tree_induced_error": "tree-induced error, edges", "lca_height": "height of mistakes, levels"}
 SPLITS = {
@@ -81,6 +87,8 @@ def method(setting: Mapping[str, Any]) -> str:
             return f"APGD-{'CE' if loss == 'objective' else loss.upper()}"
         case "fab":
             return "FAB-T" if setting.get("targets") else "FAB"
+        case "worst":
+            return "worst of all attacks"
         case "torchattacks":
             return f"{setting.get('name')} of torchattacks"
         case "pgd":

@@ -60,6 +60,23 @@ def folded(summary: str, text: str) -> str:
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>" if text else ""
 
 
+def unfolding(summary: str, inner: str) -> str:
+    """A part of the page behind a summary; nothing for nothing."""
+    return f"<details><summary>{escape(summary)}</summary>{inner}</details>" if inner else ""
+
+
+def grid(cells: Sequence[Sequence[str]]) -> str:
+    """A table whose first line is its head and whose first column names the others; nothing for no cells."""
+    if not cells:
+        return ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in cells[0])
+    body = [
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in cells[1:]
+    ]
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
 def results(lines: Sequence[Line], stages: Sequence[str]) -> str:
     """The table of results: a row a question, a column a stage, suspect figures marked."""
     columns = [*stages, *(["change"] if len(stages) > 1 else []), "n"]

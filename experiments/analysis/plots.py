@@ -108,7 +108,9 @@ def score_histograms(evidence: Mapping[str, Evidence], rows: Sequence[Row], scor
     drawing, panels = figure.new(3.6, columns=len(stages))
     for axes, stage in zip(panels, stages, strict=True):
         _histograms(
-            axes, known[stage], {row.split: row for row in where(rows, stage=stage, score=score, metric="auroc")}
+            axes,
+            known[stage],
+            {row.split: row for row in where(rows, stage=stage, score=score, metric="auroc", attack_name=None)},
         )
         axes.set_title(stage)
         axes.set_xlabel(f"{score.upper()} score (higher: more in-distribution)")

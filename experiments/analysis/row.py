@@ -23,6 +23,10 @@ class Row:
                  curve, also at eps 0; `SUPERCLASS` for the superclass matrix's clean pictures.
     score        the open-world score behind a detection metric; None for others.
     checks       what speaks for or against trusting the figure; `suspect` lists reasons against.
+    group        of an OOD split: near or far; of such a group's mean as well.
+    low, high    of a bootstrap interval, where there is one.
+    without_named  the figure by a bank without the antibodies that name what is to be detected; None where there is no
+                 bank.
     """
 
     metric: str
@@ -39,6 +43,10 @@ class Row:
     seed: int
     checks: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    low: float | None = None
+    high: float | None = None
+    without_named: float | None = None
 
     @staticmethod
     def parse(fields: Mapping[str, Any]) -> "Row":
@@ -61,12 +69,21 @@ class Row:
             seed=int(fields["seed"]),
             checks=dict(fields["checks"]),
             provenance={name: fields.get(name) for name in PROVENANCE},
+            group=fields.get("group"),
+            low=fields.get("low"),
+            high=fields.get("high"),
+            without_named=fields.get(f"{fields['metric']}_without_named"),
         )
 
     @property
     def clean(self) -> bool:
         """Whether it was measured on clean pictures, and not as a point of the sweep."""
         return self.attack is None and self.attack_name is None
+
+    @property
+    def attacked_score(self) -> bool:
+        """Whether it is of an open-world score under attack, which has a table of its own."""
+        return self.score is not None and self.attack is not None
 
     @property
     def superclass(self) -> bool:

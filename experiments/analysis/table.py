@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.errors import UserError
-from experiments.analysis import names
+from experiments.analysis import names, open_world
 from experiments.analysis.interval import wilson
 from experiments.analysis.row import SWEEP, Row
 from experiments.analysis.verdicts import verdicts
 
 LOWER_IS_BETTER = ("fpr95_id_pos", "fpr95_ood_pos")
-TERMINAL = ("accuracy", "auroc", *LOWER_IS_BETTER)  # the terminal leaves AUPR to the report
 COLUMNS = (
     "metric", "dataset", "split", "level", "tree", "attack_name", "eps_255", "score", "stage", "seed", "value", "n",
 )  # fmt: skip
@@ -59,11 +58,11 @@ def stages_of(rows: Sequence[Row], wanted: Sequence[str] = ("before", "after")) 
 
 
 def lines(rows: Sequence[Row], stages: Sequence[str]) -> list[Line]:
-    """The table's lines: clean pictures, attacks, open-world splits. The eps sweep is left to its curve, and
-    the superclass matrix to its own tables."""
+    """The table's lines: clean pictures, attacks, open-world splits. The eps sweep is left to its curve; the superclass
+    matrix, and attacks on open-world scores, to their own tables."""
     answers: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in rows:
-        if row.stage in stages and row.attack_name != SWEEP and not row.superclass:
+        if row.stage in stages and row.attack_name != SWEEP and not (row.superclass or row.attacked_score):
             answers.setdefault(row.question, {})[row.stage] = row
     ordered = [{stage: found[stage] for stage in stages if stage in found} for found in answers.values()]
     firsts = [next(iter(found.values())) for found in ordered]
@@ -75,14 +74,14 @@ def lines(rows: Sequence[Row], stages: Sequence[str]) -> list[Line]:
 
 def compare(rows: Sequence[Row], stages: Sequence[str] = ("before", "after")) -> str:
     """The side-by-side table for a terminal, in ASCII; one column a stage that was measured. Below it, what the checks
-    of the attacks say.
+    of the attacks say, and open-world detection at a glance.
 
     Raises UserError where nothing was measured.
     """
     if not rows:
         raise UserError("there are no results to compare; start the run again to measure")
     shown = stages_of(rows, stages)
-    body = [line for line in lines(rows, shown) if line.first.metric in TERMINAL or line.first.score is None]
+    body = [line for line in lines(rows, shown) if line.first.score is None]
     header = ["", *shown, *(["change"] if len(shown) > 1 else []), "n"]
     cells = [header, *(_cells(line, shown) for line in body)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
@@ -94,7 +93,10 @@ def compare(rows: Sequence[Row], stages: Sequence[str] = ("before", "after")) ->
             section = line.section
         text += [_align(row, widths)]
     checked = [f"  {each}" for each in verdicts([row for line in body for row in line.rows.values()])]
-    return "\n".join([*text, FOOT, *(["Checks of the attacks:", *checked] if checked else [])])
+    glance = open_world.table(rows, shown)
+    return "\n".join(
+        [*text, FOOT, *(["Checks of the attacks:", *checked] if checked else []), *(["", glance] if glance else [])]
+    )
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -109,7 +111,9 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def interval(row: Row) -> tuple[float, float] | None:
-    """The 95 % interval of an accuracy; None for other metrics, which are no binomial shares."""
+    """The 95 % interval: Wilson's of an accuracy, the bootstrap's where the row has one; None for other metrics."""
+    if row.low is not None and row.high is not None:
+        return row.low, row.high
     return wilson(row.value, row.n) if row.metric == "accuracy" else None
 
 

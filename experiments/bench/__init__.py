@@ -10,7 +10,13 @@ from configs.errors import ConfigError, did_you_mean
 from experiments.atomic import write_text
 from experiments.bench.table import Row
 
-BENCHES = {"train-step": "train_step", "data": "data", "startup": "startup", "attacks": "attacks"}
+BENCHES = {
+    "train-step": "train_step",
+    "data": "data",
+    "startup": "startup",
+    "attacks": "attacks",
+    "antibodies": "antibodies",
+}
 
 
 def run(name: str, json: Path | None = None, check: bool = False) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from configs.errors import ConfigError
 from lightning_modules.backbones.tokenizer import Tokenizer
 from lightning_modules.heads import CosineHead, Head, HyperbolicHead
+from lightning_modules.open_world.immunity import Immunity
 
 
 class Backbone(nn.Module):
@@ -25,11 +26,13 @@ class Backbone(nn.Module):
     tokenizer     captions -> token ids.
     merges        the byte-pair merges of a vocabulary of its own, or None for CLIP's.
     hyperbolic    a head that it was trained with, or None: it compares by cosines.
+    immunity      what it was vaccinated with, or None.
     """
 
     mean: Tensor
     std: Tensor
     hyperbolic: HyperbolicHead | None
+    immunity: Immunity | None
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.merges = merges
         self.hyperbolic = None
+        self.immunity = None
         self.image_size = _square(preprocess["size"])
         for name in ("mean", "std"):
             values = torch.tensor(preprocess[name], dtype=torch.float32).view(1, 3, 1, 1)

@@ -62,6 +62,8 @@ def _write(backbone: Backbone, folder: Path, half: bool) -> None:
     save_file(_weights(backbone, half), folder / _WEIGHTS, metadata={"format": "pt"})
     if backbone.hyperbolic is not None:
         (folder / HEAD_FILE).write_text(json.dumps(backbone.hyperbolic.as_dict(), indent=2) + "\n")
+    if backbone.immunity is not None:
+        backbone.immunity.save(folder)
     if backbone.merges is not None:
         shutil.copyfile(backbone.merges, folder / MERGES_FILE)
     save_vocabulary: Any = getattr(backbone.tokenizer.encode, "save_pretrained", None)

@@ -16,6 +16,7 @@ from lightning_modules.backbones.checkpoint import load_weights
 from lightning_modules.backbones.export import HEAD_FILE
 from lightning_modules.backbones.tokenizer import MERGES_FILE, Tokenizer
 from lightning_modules.heads import HyperbolicHead
+from lightning_modules.open_world.immunity import SETTINGS, Immunity
 
 MINI = Path(__file__).parent / "mini"  # the model that the project ships, in the layout of open_clip's local-dir
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
@@ -52,6 +53,7 @@ def load_backbone(config: ModelConfig) -> Backbone:
     tokenizer = _tokenizer(reference, architecture, merges)
     backbone = Backbone(clip, architecture, dict(visual.preprocess_cfg), tokenizer, merges).eval()
     backbone.hyperbolic = _head(reference)
+    backbone.immunity = _immunity(reference)
     return backbone
 
 
@@ -63,6 +65,11 @@ def _head(reference: str) -> HyperbolicHead | None:
         return HyperbolicHead.from_dict(json.loads(path.read_text()))
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); export the model again") from error
+
+
+def _immunity(reference: str) -> Immunity | None:
+    folder = Path(reference.removeprefix(_LOCAL))
+    return Immunity.load(folder) if reference.startswith(_LOCAL) and (folder / SETTINGS).is_file() else None
 
 
 def _bundled(reference: str, config: ModelConfig) -> Architecture:

@@ -1,15 +1,15 @@
-"""Open-world scores. Each maps similarities (B, N), cosines as a rule, and a temperature to (B,): higher = more
-in-distribution."""
+"""The open world: how much an image is of any class at all. Scores, higher = more in-distribution, and vaccination."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
 from lightning_modules.open_world.mcm import mcm
+from lightning_modules.open_world.negatives import Negatives
+from lightning_modules.open_world.reference import Reference
+from lightning_modules.open_world.scores import Scores, needs_features
 
-__all__ = ["SCORES", "Score", "mcm"]
+__all__ = ["SCORES", "Negatives", "Reference", "Scores", "mcm", "needs_features"]
 
-Score = Callable[[Tensor, float], Tensor]
-
-SCORES: dict[str, Score] = {"mcm": mcm}
-"""Scores by their names in the configuration."""
+SCORES: dict[str, Callable[[Tensor, float], Tensor]] = {"mcm": mcm}
+"""Scores of similarities (B, N) and a temperature, by their names in the configuration."""

@@ -22,6 +22,13 @@ EVALUATION = {
     },
     "attacked_samples": 13,
     "superclass": {"attacks": {"pgd": PGD, "listed": LISTED | {"eps_255": 3}}, "samples": 11},
+    "open_world": {
+        "scores": {"mcm": {"kind": "mcm"}, "energy": {"kind": "energy"}},
+        "attacks": {"pgd": PGD, "apgd": {"kind": "apgd", "eps_255": 4, "steps": 4}},
+        "attacked_scores": ["mcm"],
+        "attacked_samples": 7,
+        "joint": True,
+    },
     "checks": True,
     "check_samples": 5,
 }

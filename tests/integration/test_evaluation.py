@@ -20,7 +20,8 @@ from configs.schema.objective import Hyperbolic
 from datamodules import build_datamodule
 from datamodules.classification import ClassificationDataModule
 from datamodules.pack import pack
-from experiments.measure import ProbeData, measure, probes
+from experiments.measure import measure, probes
+from experiments.probe_data import ProbeData
 from experiments.results import Row
 from experiments.runs import Run
 from experiments.trainer import build_tester
@@ -217,9 +218,13 @@ def test_who_falls_at_a_smaller_radius_is_not_attacked_at_a_larger_one(rows: lis
 def test_open_world_rows_equal_a_plain_computation(
     rows: list[Row], backbone: Backbone, data: ClassificationDataModule
 ) -> None:
+    """The paper's MCM, at temperature 1, on cosines."""
+    scale = backbone.logit_scale.detach().double()
+
     @torch.no_grad()
     def mcm(split: str) -> np.ndarray:
-        return logits(backbone, data)(everything(data, split)["image"]).double().softmax(1).amax(1).numpy()
+        cosines = logits(backbone, data)(everything(data, split)["image"]).double() / scale
+        return cosines.softmax(1).amax(1).numpy()
 
     inside = mcm("test")
     for split in ("near", "far"):
@@ -264,7 +269,9 @@ def test_the_model_is_as_it_was_and_sees_a_clean_image_once(backbone: Backbone, 
         again(attacks={}, eps_sweep_255=[0], attacked_samples=None)
     finally:
         del backbone.embed_image  # type: ignore[method-assign]
-    assert sum(seen) == 32 + 16 + 16  # three splits in whole batches, and nothing for the second pass over the first
+    # The labelled split in whole batches, and nothing for the second pass over it; then, for the open-world scores, the
+    # samples of validation, test, near and far.
+    assert sum(seen) == 32 + 26 + 31 + 14 + 14
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
@@ -283,7 +290,7 @@ def test_the_class_texts_are_encoded_once(backbone: Backbone, again: Measure) ->
         again(attacks={name: ATTACKS[name] for name in ("pgd", "apgd")}, checks=True, check_samples=5)
     finally:
         del backbone.embed_text  # type: ignore[method-assign]
-    assert encoded == [6 * 2]  # classes, templates
+    assert encoded == [6 * 2] * 2  # classes, templates: for the accuracies, and for the open-world scores
 
 
 def test_losses_that_stand_in_are_named_in_the_rows(model: str, tmp_path: Path) -> None:
@@ -418,7 +425,6 @@ def test_a_probe_that_misses_samples_gives_no_figure(
             class_names=data.class_names,
             templates=data.templates,
             trees=[],
-            scores={},
             terms=Terms(seed=0, slots=4),
         )
         short = [replace(probe, samples=probe.samples - (place == number)) for place, probe in enumerate(planned)]

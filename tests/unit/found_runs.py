@@ -50,7 +50,8 @@ def _stage(random: np.random.Generator, stage: str, number: int) -> Iterator[dic
         yield row(float(share), 512, stage=stage, attack=attack, attack_name="sweep")
     for place, split in enumerate(SPLITS):
         for metric in DETECTION:
-            at = {"metric": metric, "split": split, "stage": stage, "score": "mcm", "level": None}
+            group = split.partition("_")[0]
+            at = {"metric": metric, "split": split, "stage": stage, "score": "mcm", "level": None, "group": group}
             yield row(float(0.7 - 0.05 * number + 0.05 * place + 0.02 * random.random()), 700 + place, **at)
 
 

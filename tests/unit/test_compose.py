@@ -137,7 +137,7 @@ def test_references_to_other_keys_and_the_environment(write: Write, monkeypatch:
     assert "data.folder (" in message(write("run.yaml", text))
 
 
-FLOATS = {"optim.lr": 1e-9, "optim.weight_decay": 0.0, "attack.step_255": 1e-6, "evaluation.mcm_temperature": 1e-6}
+FLOATS = {"optim.lr": 1e-9, "optim.weight_decay": 0.0, "attack.step_255": 1e-6}
 
 
 @settings(max_examples=12, deadline=None)

@@ -16,7 +16,7 @@ def test_tells_accuracy_progress_and_the_time_that_is_left(monkeypatch: pytest.M
     """12 samples were known before; 8 more take 16 s, so the other 20 of this rank's 40 take 40 s."""
     clock = SimpleNamespace(monotonic=lambda: clock.now, now=100.0)
     monkeypatch.setattr(probe_bar, "time", clock)
-    tally = Tally(Probe("apgd", "test", 80, APGD()), [], {})
+    tally = Tally(Probe("apgd", "test", 80, APGD()), [])
     bar, told = ProbeBar("measuring"), []
     bar._ranks, bar._began = 2, clock.now
     bar._bar = probe_bar.open_bar("measuring", 40, "image")
