@@ -42,10 +42,10 @@ def _job(run: Run, composed: Composed) -> None:
     backbone = load_backbone(config.model)
     _say("3/5 Before: what it knows, what an adversary makes of it, what it rejects")
     measure(run, config, backbone, data, "before")
-    _say("4/5 Fine-tuning on images that an adversary changes at every step")
+    _say("4/5 Fine-tuning on images that an adversary changes at every step; then vaccination against the unknown")
     if not run.model.exists():
         fit(run, config)
-    _say("5/5 After: the same measurements on the fine-tuned model")
+    _say("5/5 After: the same measurements on the fine-tuned, vaccinated model")
     measure(run, config, load_backbone(trained(run)), build_datamodule(config.data, config.seed), "after")
     show(run)
     _report(run)

@@ -1,5 +1,6 @@
 """What a model is vaccinated on: its embeddings of images of known classes, their texts, and antibodies."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -78,9 +79,8 @@ class Vaccination:
     @property
     def folds(self) -> list[Tensor]:
         """Masks (K,) of classes to be held out, each class in one of them; none where too few would be left."""
-        classes = len(self.class_names)
-        count = round(1 / self.settings.held_out)
-        if classes < 2 * count or count < 2:
+        classes, count = len(self.class_names), round(1 / self.settings.held_out)
+        if classes < count or classes - math.ceil(classes / count) < 2:
             return []
         order = noise.derive(self.seed, torch.arange(classes)).argsort().argsort()
         return [order % count == fold for fold in range(count)]

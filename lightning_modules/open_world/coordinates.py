@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_modules.open_world.prototypes import ClassSums
 
 SHRINKAGE = 1e-3  # of the covariance, towards a multiple of the identity: few shots leave directions without variance
+TINY = 1e-9  # a variance that unit vectors in float32 do not tell from none
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ def coordinates(sums: ClassSums, moment: Tensor, texts: Tensor, power: float) ->
     if not power:
         return Coordinates(identity.float(), gap.float())
     within = (moment - means.T @ sums.totals) / images
-    values, vectors = torch.linalg.eigh(within + SHRINKAGE * within.trace() / len(within) * identity)
+    ridge = (SHRINKAGE * within.trace() / len(within)).clamp_min(TINY)
+    values, vectors = torch.linalg.eigh(within + ridge * identity)
+    values = values.clamp_min(ridge)
     basis = (vectors * values ** (-power / 2)) @ vectors.T
     return Coordinates((basis / basis.trace() * len(basis)).float(), gap.float())

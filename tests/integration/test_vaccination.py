@@ -15,6 +15,7 @@ from conftest import CLASS_NAMES, ExperimentFile
 from torch import Tensor
 
 from configs.compose import compose
+from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
 from configs.schema.trainer import TrainerConfig
 from configs.schema.vaccination import FeatureAttack, TextPrototypes, VaccinationConfig, VisualPrototypes
@@ -133,7 +134,7 @@ def test_only_training_and_validation_are_ever_opened(
     assert {"test", "near", "far"} <= set(data.manifest.splits)  # which were there to be opened
     told = json.loads((run.folder / "vaccination.json").read_text())
     assert told["antibodies"] == 6
-    assert len(told["trials"]) == 2 * 5 * 6
+    assert len(told["trials"]) == (4 + 2 * 4) * 6  # whitenings without an adapter; margins and strengths with one
     assert told["chosen"] in told["trials"]
     assert f"{told['pooled_thresholds']} of 6 classes have too few" in capsys.readouterr().err
     immunity.save(run.folder / "model")
@@ -160,18 +161,20 @@ def toy(seed: int = 0, **settings: Any) -> tuple[ExperimentConfig, Vaccination, 
     )
     vaccination = Vaccination(chosen, seed, ("ant", "bee", "cow"), *features, axes[:3], 20.0)
     config = ExperimentConfig("toy", seed, trainer=TrainerConfig(1, accelerator="cpu"))
-    return config, vaccination, Antibodies(F.normalize(axes[:3] + 2 * axes[3:6], dim=1), torch.arange(3))
+    texts = F.normalize(axes[:3] + 2 * axes[3:6], dim=1)
+    return config, vaccination, Antibodies(texts, torch.arange(3), ("ant hill", "bee hive", "cow bell"))
 
 
 @pytest.mark.parametrize("push", ["own", "hardest", "all"])
 def test_training_moves_images_away_from_antibodies_and_keeps_their_class(push: Any) -> None:
-    config, vaccination, antibodies = toy(push=push, push_weight=5.0, prototypes=TextPrototypes())
+    paper = {"prototypes": TextPrototypes(), "transplanted": False}
+    config, vaccination, antibodies = toy(push=push, push_weight=5.0, **paper)
     before, after = vaccination.immunity(antibodies), trained(config, vaccination, antibodies, 0.1)
     images, labels = vaccination.calibration
     danger = [immunity.terms(images)[1].mean().item() for immunity in (before, after)]
     assert danger[1] < danger[0] - 0.2
     assert (after.classify(images) == labels).all()
-    unpushed = trained(*toy(push_weight=0.0, prototypes=TextPrototypes()), 0.1)
+    unpushed = trained(*toy(push_weight=0.0, **paper), 0.1)
     assert danger[1] < unpushed.terms(images)[1].mean().item()
 
 
@@ -203,6 +206,7 @@ def test_held_out_classes_are_neither_learnt_nor_named() -> None:
     assert fewer.prototypes.directions.shape == (2, 8)
     left = antibodies.relabelled(numbers)
     assert left.owners.tolist() == [0, 1]
+    assert left.captions == ("ant hill", "cow bell")
     assert torch.equal(left.directions, antibodies.directions[[0, 2]])
     torch.testing.assert_close(fewer.prototypes.directions, vaccination.prototypes.directions[[0, 2]])
 
@@ -233,3 +237,28 @@ def test_calibration_images_are_left_out_of_training() -> None:
     assert len(vaccination.places) == 210 - 42
     learnt = {tuple(row) for row in vaccination.train.rows(vaccination.places).tolist()}
     assert not learnt & {tuple(row) for row in images.tolist()}
+
+
+def test_every_class_is_held_out_once_and_enough_are_left() -> None:
+    _, vaccination, _ = toy(held_out=0.34)
+    assert torch.equal(torch.stack(vaccination.folds).sum(0), torch.ones(3, dtype=torch.int64))
+    assert toy(held_out=0.5)[1].folds == []  # two of three held out would leave nothing to tell apart
+
+
+def test_without_a_split_to_validate_on_training_images_are_left_out_for_it() -> None:
+    _, vaccination, _ = toy(calibration_share=0.2)
+    alone = replace(vaccination, val=None)
+    assert torch.equal(alone.calibration[1], vaccination.calibration[1][90:])
+    assert torch.equal(alone.places, vaccination.places)
+
+
+@pytest.mark.parametrize(("split", "wanted"), [("test", "also the test split"), ("train", "calibration_share")])
+def test_constants_are_never_chosen_on_what_is_tested_or_trained_on(
+    split: str, wanted: str, job: Callable[..., Job]
+) -> None:
+    run, config, backbone, _ = job()
+    config = replace(config, data=replace(config.data, val_split=split))  # type: ignore[call-arg]
+    data = build_datamodule(config.data, 0)
+    assert isinstance(data, ClassificationDataModule)
+    with pytest.raises(ConfigError, match=wanted):
+        vaccinate(run, config, backbone, data)

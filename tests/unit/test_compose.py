@@ -350,6 +350,7 @@ OTHER_VALUES: dict[str, str] = {
     "output": "elsewhere",
     "logging": "{project: other, tags: [x]}",
     "evaluation": "{samples: 9, attacks: {pgd20: {steps: 21}}}",
+    "vaccination.cache": "elsewhere",
     "data.workers": "0",
     "data.start_method": "spawn",
     "trainer.log_every": "99",
@@ -363,6 +364,17 @@ def test_what_changes_no_training_does_not_reach_the_hash(key: str) -> None:
     base, other = compose("quickstart"), compose("quickstart", [f"{key}={OTHER_VALUES[key]}"])
     assert other.config != base.config
     assert other.hash == base.hash
+
+
+def test_a_bank_reaches_the_hash_where_the_model_is_vaccinated_with_it() -> None:
+    base = compose("quickstart").hash
+    assert compose("quickstart", ["antibodies.mined.candidates=7"]).hash == base
+    assert compose("quickstart", ["antibodies.llm.selection.duplicates=0.5"]).hash != base
+    assert compose("quickstart", ["vaccination=null"]).hash != base
+    assert (
+        compose("quickstart", ["vaccination=null", "antibodies.llm.selection.duplicates=0.5"]).hash
+        == compose("quickstart", ["vaccination=null"]).hash
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from configs.errors import DataError
 from configs.schema.vaccination import FeatureAttack
 from lightning_modules.open_world import push as pushes
 from lightning_modules.open_world.adapter import Adapter
-from lightning_modules.open_world.choice import Trial, best, trials
+from lightning_modules.open_world.choice import Trial, best, mean, trials
 from lightning_modules.open_world.immunity import Immunity
 from lightning_modules.open_world.push import Pairing, nearest, push
 from lightning_modules.open_world.vaccine import vaccination_loss, worst_embeddings
@@ -248,7 +248,8 @@ def test_trials_are_of_the_score_that_they_choose() -> None:
     """Images with label -1 are the unknown."""
     model, images = immunity(), normal(70, DIMENSION)
     labels = torch.arange(70) % 4 - 1
-    found = trials(model, 0.2, [0.0, 1.0], [0.0, 0.5], images, labels)
+    found = trials(model, 0.5, 0.2, [0.0, 1.0], [0.0, 0.5], images, labels)
+    assert {(trial.whitening, trial.margin) for trial in found} == {(0.5, 0.2)}
     assert [(trial.strength, trial.lambda_inf) for trial in found] == [(0, 0), (0, 0.5), (1, 0), (1, 0.5)]
     for trial in found:
         chosen = model.weakened(trial.strength)
@@ -269,5 +270,24 @@ def test_strength_is_a_factor_of_what_the_adapter_adds() -> None:
 
 
 def test_the_best_trial_costs_no_accuracy() -> None:
-    cheap, dear, poor = (Trial(0.2, 1.0, 1.0, *pair) for pair in ((0.8, 0.897), (0.9, 0.85), (0.7, 0.90)))
-    assert best([poor, dear, cheap]) == cheap
+    """Against the class texts; where all trials do worse than those, against the best of them."""
+    cheap, dear, poor = (Trial(0.0, 0.2, 1.0, 1.0, *pair) for pair in ((0.8, 0.897), (0.9, 0.85), (0.7, 0.90)))
+    assert best([poor, dear, cheap], zero_shot=0.90) == cheap
+    assert best([poor, dear, cheap], zero_shot=0.95) == cheap
+    assert best([poor, dear, cheap], zero_shot=0.85) == dear
+
+
+def test_trials_of_folds_are_averaged_choice_by_choice() -> None:
+    one, two = ([Trial(0.0, 0.2, 0.0, weight, auroc, 0.5) for weight in (0.1, 0.2)] for auroc in (0.6, 0.9))
+    assert [(trial.lambda_inf, trial.auroc) for trial in mean([one, two])] == [(0.1, 0.75), (0.2, 0.75)]
+
+
+def test_an_immunity_without_some_captions_scores_as_if_they_had_not_been_there() -> None:
+    captions = [f"text {place % 4}" for place in range(ANTIBODIES)]
+    whole, points = immunity(captions=captions), normal(9, DIMENSION)
+    kept = [place for place in range(ANTIBODIES) if place % 4 in (0, 2)]
+    fewer = immunity(antibodies=units(ANTIBODIES, 2)[kept], owners=OWNERS.clamp_max(2)[kept])
+    left = whole.without({"text 1", "text 3"})
+    torch.testing.assert_close(left.score(points), fewer.score(points))
+    assert set(left.captions) == {"text 0", "text 2"}
+    assert len(whole.antibodies) == ANTIBODIES

@@ -333,6 +333,7 @@ def test_a_vaccinated_model_is_attacked_and_audited_with_its_antibodies(tmp_path
     )
     owners = torch.full((3,), -1)
     immunity = Immunity(Adapter(12, 8), texts.roll(1, 0), torch.full((4,), 10.0), antibodies, owners, class_names=NAMES)
+    immunity.captions = ("hammer", "zebra", "violin")
     immunity.tail_threshold.fill_(0.25)  # type: ignore[operator]
     model.immunity = immunity
     settings = OpenWorldConfig(
