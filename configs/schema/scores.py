@@ -172,7 +172,7 @@ class SDis:
     """
 
     kind: Literal["s_dis"] = "s_dis"
-    recalibrated: bool = True
+    recalibrated: bool = False
 
 
 Score = MSP | MaxLogit | Energy | MCM | NegLabel | EOE | CLIPN | AdaNeg | KNN | Mahalanobis | ViM | SDis

@@ -17,7 +17,8 @@ def headline(rows: Sequence[Row]) -> str:
     if not whole:
         return " ".join(f"{_subject(line)} was {_figure(line.first)} ({line.first.stage})." for line in told)
     clauses = [_clause(line, stages, first=number == 0) for number, line in enumerate(whole)]
-    return f"Fine-tuning {_listing(clauses)}. {_caution(whole)}".strip()
+    sentences = [f"Fine-tuning {_listing(clauses)}.", _vaccinated(table, stages), _caution(whole)]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def open_world(rows: Sequence[Row]) -> list[str]:
@@ -63,8 +64,15 @@ def _clean(table: Sequence[Line]) -> Line | None:
 
 def _near(table: Sequence[Line]) -> Line | None:
     """AUROC on near-OOD: the mean of its splits where there is one, or else the first split."""
-    found = [line for line in table if line.first.metric == "auroc" and line.first.split.startswith("near")]
+    near = [line for line in table if line.first.metric == "auroc" and line.first.split.startswith("near")]
+    found = [line for line in near if line.first.clean]
     return min(found, key=lambda line: line.first.split != "near", default=None)
+
+
+def _vaccinated(table: Sequence[Line], stages: Sequence[str]) -> str:
+    """AUROC on near-OOD of a score that only the last stage has."""
+    near = _near([line for line in table if tuple(line.rows) == (stages[-1],)])
+    return "" if near is None else f"After vaccination, {_subject(near)} is {_figure(near.first)}."
 
 
 def _is_leaf_accuracy(row: Row) -> bool:
@@ -74,7 +82,7 @@ def _is_leaf_accuracy(row: Row) -> bool:
 def _subject(line: Line) -> str:
     row = line.first
     if row.metric != "accuracy":
-        return f"{(row.score or '').upper()} AUROC on {names.split(row.split)}"
+        return f"{names.score(row.score or '')} AUROC on {names.split(row.split)}"
     return "Clean accuracy" if row.clean else f"Accuracy {line.section}"
 
 

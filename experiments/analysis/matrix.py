@@ -85,7 +85,7 @@ def heat_maps(shown: Sequence[Matrix]) -> Figure | None:
 def _heat_map(axes: Axes, matrix: Matrix, labelled: bool) -> AxesImage:
     axes.set_axis_on()
     image = axes.imshow(100 * matrix.accuracy, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    axes.set_xticks(range(len(matrix.levels)), [_in_lines(level) for level in matrix.levels], rotation=30, ha="right")
+    axes.set_xticks(range(len(matrix.levels)), matrix.levels, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(matrix.aims)), matrix.aims if labelled else [""] * len(matrix.aims))
     axes.axhline(0.5, color="white", linewidth=3)  # clean pictures above, attacked ones below
     axes.spines[:].set_visible(False)
@@ -121,7 +121,3 @@ def _aim(row: Row) -> Place:
 
 def _source(row: Row) -> tuple[object, ...]:
     return row.stage, row.dataset, row.split, row.seed
-
-
-def _in_lines(level: str) -> str:
-    return level.replace(" (", "\n(")

@@ -30,6 +30,21 @@ SPLITS = {
     "near_unseen": "near-OOD, never seen",
     "far": "far-OOD",
 }
+SCORES = {
+    "msp": "MSP",
+    "mcm": "MCM",
+    "max_logit": "MaxLogit",
+    "energy": "Energy",
+    "neglabel": "NegLabel",
+    "csp": "CSP",
+    "eoe": "EOE",
+    "ada_neg": "AdaNeg",
+    "clipn": "CLIPN",
+    "knn": "KNN",
+    "mahalanobis": "Mahalanobis",
+    "vim": "ViM",
+    "s_dis": "S_DIS",
+}
 LEVELS = {("unicode", 1): "unicode 1 (subgroup)", ("unicode", 2): "unicode 2 (group)"}
 NORMS = {"linf": "L-inf", "l2": "L2", "l1": "L1"}
 CHECKS = {
@@ -50,6 +65,11 @@ VERSIONS = {"standard": "AutoAttack", "plus": "AutoAttack plus", "rand": "AutoAt
 def metric(name: str) -> str:
     """A metric's name, of a share or a distance; unknown ones as they are."""
     return (METRICS | DISTANCES).get(name, name)
+
+
+def score(name: str) -> str:
+    """An open-world score that is called as its method is; others as they are called."""
+    return SCORES.get(name, name)
 
 
 def split(name: str) -> str:

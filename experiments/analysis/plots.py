@@ -113,7 +113,7 @@ def score_histograms(evidence: Mapping[str, Evidence], rows: Sequence[Row], scor
             {row.split: row for row in where(rows, stage=stage, score=score, metric="auroc", attack_name=None)},
         )
         axes.set_title(stage)
-        axes.set_xlabel(f"{score.upper()} score (higher: more in-distribution)")
+        axes.set_xlabel(f"{names.score(score)} score (higher: more in-distribution)")
     panels[0].set_ylabel("share of pictures")
     return drawing
 

@@ -176,7 +176,7 @@ def _title(row: Row, rows: Sequence[Row]) -> str:
         return "clean" if row.attack is None else f"under {names.attack(row.attack)}"
     against = "" if row.attack is None else f", under {names.attack(row.attack)}"
     mean = ", mean of splits" if any(other.split.startswith(f"{row.split}_") for other in rows) else ""
-    return f"{row.score.upper()}, {names.split(row.split)}{mean}{against}"
+    return f"{names.score(row.score)}, {names.split(row.split)}{mean}{against}"
 
 
 def _section_order(line: Line) -> tuple[bool, bool]:

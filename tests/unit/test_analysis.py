@@ -208,6 +208,15 @@ def test_the_headline_tells_gains_and_losses_alike() -> None:
     assert "left clean accuracy where it was" in told(0.9, 0.1)
 
 
+def test_the_headline_tells_what_vaccination_brought() -> None:
+    auroc = {"metric": "auroc", "split": "near", "level": None, "n": 50}
+    known = [found_runs.row(0.8, score="msp", stage=stage, **auroc) for stage in ("before", "after")]
+    own = found_runs.row(0.9, score="s_dis", stage="after", **auroc)
+    told = "After vaccination, S_DIS AUROC on near-OOD is 90.0 %, n = 50."
+    assert told in headline(parsed(*known, own))
+    assert "vaccination" not in headline(parsed(*known))
+
+
 def test_the_headline_warns_of_suspect_figures_and_of_intervals_that_overlap() -> None:
     checks = {"suspect": ["gradients are zero"]}
     rows = parsed(found_runs.row(0.50, **ATTACKED), found_runs.row(0.52, stage="after", checks=checks, **ATTACKED))

@@ -399,7 +399,7 @@ def test_without_scores_there_are_two() -> None:
 
 
 def test_it_is_there_by_default_and_null_leaves_it_out() -> None:
-    given = compose("quickstart", ["evaluation.open_world.joint=false"]).config.evaluation.open_world
+    given = compose("zero_shot", ["evaluation.open_world.joint=false"]).config.evaluation.open_world
     assert given == OpenWorldConfig()
     assert compose("zero_shot").config.evaluation.open_world == OpenWorldConfig()
     assert compose("quickstart", ["evaluation.open_world=null"]).config.evaluation.open_world is None
