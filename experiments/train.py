@@ -25,9 +25,9 @@ from experiments.provenance import git_sha
 from experiments.recorder import Sink
 from experiments.runs import Interrupted, Run, rank
 from experiments.trainer import build_trainer
-from experiments.vaccinate import vaccinate
+from experiments.vaccinate import BANK, vaccinate
 from experiments.watch import Stop
-from experiments.weights_and_biases import mirror
+from experiments.weights_and_biases import Mirror, mirror
 from lightning_modules import hierarchy
 from lightning_modules.backbones import Backbone, export, load_backbone
 from lightning_modules.hyperbolic import fit_head
@@ -83,28 +83,32 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     datamodule.prepare_data()  # now, since the module wants the names of the classes; Lightning's call finds it done
     backbone = load_backbone(config.model)
     backbone.immunity = None  # of another training, where there is one
-    if not isinstance(config.module, NoFinetuning):
-        _train(run, config, backbone, datamodule)
-    if config.vaccination is not None:
-        assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
-        backbone.immunity = vaccinate(run, config, backbone, datamodule)
+    wandb = mirror(run, config.logging, _settings(run, config))
+    try:
+        if not isinstance(config.module, NoFinetuning):
+            _train(run, config, backbone, datamodule, wandb)
+        if config.vaccination is not None:
+            assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
+            backbone.immunity = vaccinate(run, config, backbone, datamodule)
+            if wandb is not None and not rank() and (run.folder / BANK).exists():
+                wandb.keep(run.folder / BANK, f"bank-{config.vaccination.bank}", "bank")
+    finally:
+        if wandb is not None:
+            wandb.close()
     _export(backbone, run.model)
     if dist.is_initialized():
         dist.barrier()  # the other ranks may want to read it next
     return Fitted(backbone, datamodule, time.perf_counter() - began)
 
 
-def _train(run: Run, config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> None:
+def _train(
+    run: Run, config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule, wandb: Mirror | None
+) -> None:
     module = build_module(config, backbone.channels_last(), datamodule)
-    wandb = mirror(run, config.logging, _settings(run, config))
     sinks: list[Sink] = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
-    try:
-        with Stop().listening() as stop:
-            trainer = build_trainer(config, run, stop, sinks)
-            _fit(trainer, module, datamodule, run, stop)
-    finally:
-        if wandb is not None:
-            wandb.close()
+    with Stop().listening() as stop:
+        trainer = build_trainer(config, run, stop, sinks)
+        _fit(trainer, module, datamodule, run, stop)
 
 
 def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:

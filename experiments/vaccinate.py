@@ -25,22 +25,24 @@ from experiments.atomic import write_text
 from experiments.probe_data import ProbeData
 from experiments.runs import Run, rank
 from experiments.trainer import build_tester
+from lightning_modules.antibodies import Selection, write_folder
 from lightning_modules.backbones import Backbone, prompt_embeddings
 from lightning_modules.features import FeatureExtraction, Features, identity
 from lightning_modules.heads import CosineHead
-from lightning_modules.immune_texts import immune_texts
+from lightning_modules.immune_texts import ImmuneTexts, encoded, selected
 from lightning_modules.immunisation import Immunisation
 from lightning_modules.open_world.choice import Trial, best, mean, trials
 from lightning_modules.open_world.immunity import Immunity
 from lightning_modules.probes import Probe
 from lightning_modules.vaccination import Antibodies, Vaccination
 
-REPORT = "vaccination.json"
+REPORT, BANK = "vaccination.json", "antibodies"
 
 
 def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule) -> Immunity:
     """Chooses the constants where some classes are held out, trains the adapter with all classes and antibodies, fits
-    the thresholds, and writes what was found to vaccination.json. The same on every rank.
+    the thresholds, and writes what was found to vaccination.json, the bank and its selection to antibodies/. The same
+    on every rank.
 
     Raises:
         ConfigError: nothing but test images is left to calibrate on.
@@ -51,7 +53,10 @@ def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
     began, settings = time.perf_counter(), config.vaccination
     vaccination = material(config, backbone, data)
     source = config.antibodies[settings.bank]
-    texts = immune_texts(backbone, source, settings.bank, data.class_names, data.templates, vaccination.texts)
+    whole = encoded(backbone, source, settings.bank, data.class_names, data.templates, vaccination.texts)
+    texts = selected(whole, source, vaccination.texts)
+    if texts.selection is not None:
+        _keep(run.folder / BANK, whole, texts.selection)
     owners = torch.tensor(texts.bank.owners, dtype=torch.int64)
     antibodies = Antibodies(texts.features.detach().cpu(), owners, tuple(texts.bank.captions))
     chosen, found = _choose(config, vaccination, antibodies)
@@ -198,6 +203,11 @@ def _alone(folder: Path) -> Iterator[None]:
     else:
         with exclusive(folder):
             yield
+
+
+@rank_zero_only
+def _keep(folder: Path, whole: ImmuneTexts, selection: Selection) -> None:
+    write_folder(folder, whole.bank, whole.features, selection)
 
 
 @rank_zero_only

@@ -4,6 +4,7 @@ import netrc
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -29,6 +30,10 @@ class Mirror:
 
     def forget(self, after: int) -> None:
         """Nothing: W&B keeps what it has, and plots the repeated steps over it."""
+
+    def keep(self, folder: Path, name: str, kind: str) -> None:
+        """Files a folder as an artifact of the W&B run."""
+        self._try(lambda: self._run().log_artifact(str(folder), name=name, type=kind))
 
     def close(self) -> None:
         """Ends the W&B run, so that the next fit in this process has its own."""

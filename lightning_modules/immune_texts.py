@@ -1,7 +1,7 @@
 """Banks of antibodies as a model has them: built, encoded, selected."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,22 +38,22 @@ class ImmuneTexts:
 
 
 @torch.no_grad()
-def immune_texts(
+def encoded(
     backbone: Backbone,
     source: BankConfig,
     name: str,
     class_names: Sequence[str],
     templates: Sequence[str],
-    prototypes: Tensor,
+    like: Tensor,
 ) -> ImmuneTexts:
-    """The bank `name` over the classes, each text encoded once, on the backbone's device.
+    """The whole bank `name` over the classes, each text encoded once.
 
     Args:
         templates: of antibodies whose source has none: the classes'.
-        prototypes: float32 (K, D), unit vectors of the classes, that antibodies are selected by.
+        like: has D columns, and the device of the features.
 
     Raises:
-        DataError, ConfigError: see `build` and `select`.
+        DataError, ConfigError: see `build`.
     """
     bank = build(source, class_names, name)
     places: list[Tensor] = []
@@ -63,12 +63,21 @@ def immune_texts(
         places.append(backbone.head.texts(prompts))
         return UNIT.texts(prompts)
 
-    features = points(source, bank, encode, prototypes.shape[1]).to(prototypes)
+    features = points(source, bank, encode, like.shape[1]).to(like)
     placed = torch.cat(places) if places else backbone.head.texts(features[:, None])
-    owners = torch.tensor(bank.owners, device=features.device)
-    texts = ImmuneTexts(bank, features, Negatives(placed, owners))
+    return ImmuneTexts(bank, features, Negatives(placed, torch.tensor(bank.owners, device=features.device)))
+
+
+def selected(whole: ImmuneTexts, source: BankConfig, prototypes: Tensor) -> ImmuneTexts:
+    """What negative selection leaves of a bank, or all of noise.
+
+    Args:
+        prototypes: float32 (K, D), unit vectors of the classes.
+
+    Raises:
+        ConfigError: see `select`.
+    """
     if isinstance(source, RandomBank):
-        return texts
-    selection = select(bank, features, prototypes, source.selection)
-    chosen = texts.without(~selection.kept)
-    return ImmuneTexts(chosen.bank, chosen.features, chosen.negatives, selection)
+        return whole
+    selection = select(whole.bank, whole.features, prototypes.to(whole.features), source.selection)
+    return replace(whole.without(~selection.kept), selection=selection)

@@ -18,7 +18,7 @@ from lightning_modules.backbones import Backbone, prompt_embeddings
 from lightning_modules.clean_look import CleanLook, Part
 from lightning_modules.detection_rows import clean_rows
 from lightning_modules.features import Features
-from lightning_modules.immune_texts import UNIT, ImmuneTexts, immune_texts
+from lightning_modules.immune_texts import UNIT, ImmuneTexts, encoded, selected
 from lightning_modules.metrics import Count
 from lightning_modules.open_world import Reference
 from lightning_modules.overlap_audit import OverlapAudit, bank_of
@@ -147,7 +147,11 @@ class OpenWorldEvaluation(LightningModule):
         prototypes = UNIT.texts(prompts)
         needed = {bank_of(setting, world.vaccine) for setting in self.settings.wanted.values()}
         texts = {
-            name: immune_texts(backbone, source, name, world.class_names, world.templates, prototypes)
+            name: selected(
+                encoded(backbone, source, name, world.class_names, world.templates, prototypes),
+                source,
+                prototypes,
+            )
             for name, source in world.banks.items()
             if name in needed
         }

@@ -17,12 +17,17 @@ from torch import Tensor
 from configs.compose import compose
 from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
+from configs.schema.attack import NoAttack
+from configs.schema.logging import LoggingConfig
+from configs.schema.module import NoFinetuning
 from configs.schema.trainer import TrainerConfig
 from configs.schema.vaccination import FeatureAttack, TextPrototypes, VaccinationConfig, VisualPrototypes
 from datamodules import build_datamodule
 from datamodules.classification import ClassificationDataModule
 from datamodules.folder import DataFolder
 from experiments.runs import Run
+from experiments.train import fit
+from experiments.vaccinate import BANK as BANK_FOLDER
 from experiments.vaccinate import embedded, trained, vaccinate
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.features import Features
@@ -144,6 +149,20 @@ def test_only_training_and_validation_are_ever_opened(
     assert torch.equal(loaded.score(embeddings), immunity.score(embeddings))
     assert (immunity.threshold > -torch.inf).all()
     assert immunity.accept(embeddings).double().mean() > 0.7
+
+
+def test_the_bank_is_kept_with_its_selection_and_filed_as_an_artifact(
+    job: Callable[..., Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, config, _, _ = job()
+    config = replace(config, module=NoFinetuning(), attack=NoAttack(), logging=LoggingConfig(wandb="offline"))
+    fit(run, config)
+    kept = [json.loads(line) for line in (run.folder / BANK_FOLDER / "bank.jsonl").read_text().splitlines()]
+    assert [line["text"] for line in kept] == BANK.splitlines()
+    assert {line["kept"] for line in kept} == {True}
+    assert "is off for this run" not in capsys.readouterr().err
+    assert list((run.folder / "wandb").rglob("*.wandb"))
+    assert load_backbone(replace(config.model, name=f"local-dir:{run.model}")).immunity is not None
 
 
 def toy(seed: int = 0, **settings: Any) -> tuple[ExperimentConfig, Vaccination, Antibodies]:

@@ -88,7 +88,9 @@ def test_s_dis_is_the_immunitys() -> None:
     immunity = Immunity(adapter, world.classes, ones, bank.points, bank.owners, class_names=list("abcd"))
     immunity.calibrate(world.features, tail=0.5, rejected=0.05, tail_samples=4)
     world = replace(world, immunity=immunity)
-    scores = Scores({"raw": schema.SDis(recalibrated=False), "evt": schema.SDis(recalibrated=True), "mcm": schema.MCM()}, world)
+    scores = Scores(
+        {"raw": schema.SDis(recalibrated=False), "evt": schema.SDis(recalibrated=True), "mcm": schema.MCM()}, world
+    )
     found, classes = scores(batch), scores.classes(batch)
     images = adapter(batch).double()
     plain = [
