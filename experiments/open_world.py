@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from configs.errors import ConfigError, did_you_mean
 from configs.schema import ExperimentConfig
 from configs.schema.open_world import OpenWorldConfig
 from configs.schema.scores import SDis
@@ -20,7 +19,6 @@ from lightning_modules.clean_look import Part
 from lightning_modules.features import Features
 from lightning_modules.open_world import needs_features
 from lightning_modules.open_world_evaluation import OpenWorldEvaluation, World
-from lightning_modules.overlap_audit import bank_of
 from lightning_modules.probes import Terms
 
 
@@ -30,7 +28,6 @@ def measure_open_world(
     """Runs `evaluation.open_world`; None where it is left out or the data have no OOD splits.
 
     Raises:
-        ConfigError: a score or the vaccination names a bank that `antibodies` lacks.
         DataError: a sample can't be read, or was not seen exactly once.
     """
     wanted = config.evaluation.open_world
@@ -38,7 +35,6 @@ def measure_open_world(
         return None
     vaccine = config.vaccination.bank if config.vaccination and backbone.immunity else None
     settings = _possible(wanted, backbone, stage)
-    _check_banks(config, settings, vaccine)
     world = World(
         data.class_names,
         data.templates,
@@ -95,16 +91,6 @@ def _possible(settings: OpenWorldConfig, backbone: Backbone, stage: str) -> Open
         attacks=settings.attacks if attacked else {},
         joint=settings.joint and bool(attacked),
     )
-
-
-def _check_banks(config: ExperimentConfig, settings: OpenWorldConfig, vaccine: str | None) -> None:
-    for name, setting in settings.wanted.items():
-        bank = bank_of(setting, vaccine)
-        if bank is not None and bank not in config.antibodies:
-            raise ConfigError(
-                f"evaluation.open_world.scores.{name} needs the bank '{bank}', and antibodies has none of that name; "
-                f"{did_you_mean(bank, config.antibodies)}"
-            )
 
 
 def _features(

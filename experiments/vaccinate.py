@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
 from configs.schema.vaccination import VaccinationConfig
 from datamodules.classification import ClassificationDataModule
@@ -45,7 +44,6 @@ def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
     on every rank.
 
     Raises:
-        ConfigError: nothing but test images is left to calibrate on.
         DataError: a split is missing or can't be read; a class has no training image; the calibration images' scores
             leave no tail to fit; see also `immune_texts`.
     """
@@ -83,16 +81,15 @@ def material(config: ExperimentConfig, backbone: Backbone, data: ClassificationD
     assert config.vaccination is not None
     settings = config.vaccination
     data.prepare_data()
-    train_split, val_split = _splits(data, settings)
-    train = embedded(config, settings, backbone, data, train_split)
-    val = None if val_split is None else embedded(config, settings, backbone, data, val_split)
+    splits = dict.fromkeys((data.config.train_split, data.config.val_split))
+    train, *val = (embedded(config, settings, backbone, data, split) for split in splits)
     prompts = prompt_embeddings(backbone, data.class_names, data.templates)
     return Vaccination(
         settings,
         config.seed,
         data.class_names,
         train,
-        val,
+        val[0] if val else None,
         CosineHead(1.0).texts(prompts).cpu(),
         float(backbone.logit_scale.detach()),
     )
@@ -130,22 +127,6 @@ def trained(config: ExperimentConfig, vaccination: Vaccination, antibodies: Anti
     trainer.fit_loop.max_epochs = 1  # which holds all epochs
     trainer.fit(module)
     return immunity.cpu().eval()
-
-
-def _splits(data: ClassificationDataModule, settings: VaccinationConfig) -> tuple[str, str | None]:
-    """What is learnt from, and what is calibrated on where that is a split of its own."""
-    train, val = data.config.train_split, data.config.val_split
-    if val == data.config.test_split:
-        raise ConfigError(
-            f"vaccination chooses its constants on data.val_split={val}, which is also the test split; set "
-            f"data.val_split={train} and vaccination.calibration_share"
-        )
-    if val == train and not settings.calibration_share:
-        raise ConfigError(
-            f"data.val_split={val} is the training split, so that nothing is left to calibrate on; set "
-            "vaccination.calibration_share"
-        )
-    return train, None if val == train else val
 
 
 def _choose(config: ExperimentConfig, vaccination: Vaccination, antibodies: Antibodies) -> tuple[Trial, list[Trial]]:

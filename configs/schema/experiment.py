@@ -44,6 +44,7 @@ class ExperimentConfig:
         self._check_data()
         self._check_attacks()
         self._check_vaccination()
+        self._check_banks()
 
     def _check_optimiser(self) -> None:
         if self.optim.fused and self.trainer.clip_norm is not None and self.trainer.precision == "bf16-mixed":
@@ -89,8 +90,25 @@ class ExperimentConfig:
             return
         if isinstance(self.data, ImageTextData):
             raise ConfigError(f"vaccination needs classes, and data.kind={self.data.kind} has none; leave it out")
-        if self.vaccination.bank not in self.antibodies:
+        self._check_calibration(self.data, self.vaccination.calibration_share)
+
+    def _check_calibration(self, data: ClassificationData, share: float) -> None:
+        if data.val_split == data.test_split:
             raise ConfigError(
-                f"vaccination.bank={self.vaccination.bank} is no bank of antibodies; "
-                f"{did_you_mean(self.vaccination.bank, self.antibodies)}"
+                f"vaccination chooses its constants on data.val_split={data.val_split}, which is also the test split; "
+                f"set data.val_split={data.train_split} and vaccination.calibration_share"
             )
+        if data.val_split == data.train_split and not share:
+            raise ConfigError(
+                f"data.val_split={data.val_split} is the training split, so that nothing is left to calibrate on; set "
+                "vaccination.calibration_share"
+            )
+
+    def _check_banks(self) -> None:
+        open_world = self.evaluation.open_world
+        scores = {} if open_world is None else open_world.wanted
+        named = {f"evaluation.open_world.scores.{name}": getattr(score, "bank", None) for name, score in scores.items()}
+        named["vaccination"] = self.vaccination.bank if self.vaccination else None
+        for key, bank in named.items():
+            if bank is not None and bank not in self.antibodies:
+                raise ConfigError(f"{key}.bank={bank} is no bank of antibodies; {did_you_mean(bank, self.antibodies)}")

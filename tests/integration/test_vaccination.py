@@ -275,9 +275,20 @@ def test_without_a_split_to_validate_on_training_images_are_left_out_for_it() ->
 def test_constants_are_never_chosen_on_what_is_tested_or_trained_on(
     split: str, wanted: str, job: Callable[..., Job]
 ) -> None:
-    run, config, backbone, _ = job()
-    config = replace(config, data=replace(config.data, val_split=split))  # type: ignore[call-arg]
-    data = build_datamodule(config.data, 0)
-    assert isinstance(data, ClassificationDataModule)
+    _, config, _, _ = job()
     with pytest.raises(ConfigError, match=wanted):
-        vaccinate(run, config, backbone, data)
+        replace(config, data=replace(config.data, val_split=split))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (["vaccination.bank=lmm"], "vaccination.bank=lmm is no bank of antibodies; did you mean 'llm'?"),
+        (["evaluation.open_world.scores.neglabel.bank=none"], "scores.neglabel.bank=none is no bank of antibodies"),
+        (["module.kind=none", "attack.kind=none", "vaccination=null"], "and there is no vaccination"),
+        (["vaccination.whitenings=[]"], "vaccination.whitenings needs at least one value"),
+    ],
+)
+def test_what_can_not_work_is_said_before_anything_is_trained(settings: list[str], wanted: str) -> None:
+    with pytest.raises(ConfigError, match=wanted):
+        compose("quickstart", settings)
