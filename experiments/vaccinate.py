@@ -45,7 +45,7 @@ def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
 
     Raises:
         DataError: a split is missing or can't be read; a class has no training image; the calibration images' scores
-            leave no tail to fit; see also `immune_texts`.
+            leave no tail to fit; see also `encoded` and `selected`.
     """
     assert config.vaccination is not None
     began, settings = time.perf_counter(), config.vaccination
