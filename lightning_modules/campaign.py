@@ -25,6 +25,7 @@ from lightning_modules.attacks import (
     misclassified,
     noise,
 )
+from lightning_modules.backbones.quick import quick_embedding
 from lightning_modules.ledger import RECORD, Array, Ledger
 from lightning_modules.probes import Terms
 from lightning_modules.zero_shot import CleanSimilarities, best
@@ -188,7 +189,7 @@ class Labelless(FullBudget):
 
     @cached_property
     def _embed(self) -> ModelFn:
-        return self.model.quick_embeddings(self.terms.fast, self.terms.compiled)
+        return quick_embedding(self.model.backbone, self.terms.fast, self.terms.compiled)
 
     def _spend(self, samples: Fresh, seeds: Tensor) -> Adversarial:
         with torch.no_grad():

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_modules.attacks import ModelFn
 from lightning_modules.backbones import Backbone, class_features
+from lightning_modules.backbones.quick import Compilation, quick_embedding
 from lightning_modules.heads import classify
 from lightning_modules.hierarchy import Forest, Level
 from lightning_modules.zero_shot import best
@@ -18,26 +19,21 @@ class LevelClassifier:
     Shapes: B images, N nodes of the forest, M levels. All outputs are float32.
     """
 
-    def __init__(self, backbone: Backbone, forest: Forest, templates: Sequence[str], compiled: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, forest: Forest, templates: Sequence[str], compilation: Compilation = "none"
+    ) -> None:
         """
         Args:
-            compiled: whether torch.compile takes the image tower that `logits_at` asks.
+            compilation: of the image tower that `logits_at` asks, see `quick_embedding`.
         """
         self.backbone, self.head, self.forest = backbone, backbone.head, forest
-        self._embed_image = torch.compile(backbone.embed_image) if compiled else backbone.embed_image
+        self._embed = {fast: quick_embedding(backbone, fast, compilation) for fast in (False, True)}
         self.texts = class_features(backbone, forest.names, templates)
 
     def logits_at(self, level: Level, bfloat16: bool = False) -> ModelFn:
-        """Pixels (B, 3, H, W) -> logits of the level's classes; in float32, or with an image tower that computes in
-        bfloat16 where autocast does."""
-        texts = self.texts[level.nodes]
-
-        def logits(pixels: Tensor) -> Tensor:
-            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
-                embeddings = self._embed_image(pixels)
-            return classify(self.head, embeddings, texts)
-
-        return logits
+        """Pixels (B, 3, H, W) -> logits of the level's classes, float32; see `quick_embedding`."""
+        texts, embed = self.texts[level.nodes], self._embed[bfloat16]
+        return lambda pixels: classify(self.head, embed(pixels), texts)
 
     def depths(self) -> list[Tensor]:
         """Per level, the norms of its texts as a share of the ball's radius; empty where the head has no depth."""

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from configs.errors import DataError
 from configs.schema.attack import ENSEMBLES, PGD, Attack, AutoAttack, TorchAttack, labelless
+from lightning_modules.backbones.quick import Compilation
 from lightning_modules.hierarchy import Tree
 from lightning_modules.ledger import Array
 from lightning_modules.metrics import Accuracy, Count
@@ -67,14 +68,14 @@ class Terms:
     seed      of their random draws, with the index of each sample.
     slots     largest batch of a scheduled attack.
     fast      whether they see the model in bfloat16. Who falls is said by the float32 model either way.
-    compiled  whether torch.compile takes the model that they see.
+    compiled  whether torch.compile takes the model that they see, see `quick_embedding`.
     pictures  how many samples of the first attack are kept for the eye.
     """
 
     seed: int
     slots: int
     fast: bool = False
-    compiled: bool = False
+    compiled: Compilation = "none"
     pictures: int = 0
 
 

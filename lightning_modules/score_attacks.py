@@ -14,6 +14,7 @@ from lightning_modules import attacks
 from lightning_modules.attacks import LOSSES, Adversarial, Attack, LossFn
 from lightning_modules.attacks.losses import score_loss
 from lightning_modules.backbones import Backbone
+from lightning_modules.backbones.quick import quick_embedding
 from lightning_modules.probes import Terms
 from lightning_modules.score_panel import Panel
 
@@ -43,18 +44,13 @@ class Adversary:
         self.panel = panel
         self.aims = aims(settings)
         self._attacks = {name: _built(setting) for name, setting in settings.attacks.items()}
-        self._embed_image = torch.compile(backbone.embed_image) if terms.compiled else backbone.embed_image
-        self._fast = terms.fast
+        self._embed = quick_embedding(backbone, terms.fast, terms.compiled)
 
     def work(self, pixels: Tensor, labels: Tensor, outside: bool, seeds: Tensor) -> Iterator[Adversarial]:
         """What it makes of images (B, 3, H, W), aim by aim in their order; of OOD samples, joint aims are left out."""
         for aim in self.aims:
             if not (outside and aim.joint):
                 yield self._attacks[aim.attack](self._embed, pixels, labels, self._loss(aim, outside), seeds)
-
-    def _embed(self, pixels: Tensor) -> Tensor:
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self._fast):
-            return self._embed_image(pixels)
 
     def _loss(self, aim: Aim, outside: bool) -> LossFn:
         score, clear = self.panel.scores.one(aim.score), _clear(self.panel.settings[aim.score])

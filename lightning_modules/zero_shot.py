@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_modules.attacks import ModelFn
 from lightning_modules.backbones import Backbone, class_features
+from lightning_modules.backbones.quick import Compilation, quick_embedding
 
 MEMORY = 2**31  # bytes of host memory for clean answers
 
@@ -36,21 +37,10 @@ class ZeroShot:
         """Logits (B, K)."""
         return self.scale * self.similarities(pixels)
 
-    def quick(self, bfloat16: bool, compiled: bool) -> ModelFn:
-        """The same logits at less cost, for an adversary that asks often: an image tower that computes in bfloat16
-        where autocast does, or that torch.compile has taken."""
-        embed = self.quick_embeddings(bfloat16, compiled)
+    def quick(self, bfloat16: bool, compilation: Compilation) -> ModelFn:
+        """The same logits at less cost, see `quick_embedding`."""
+        embed = quick_embedding(self.backbone, bfloat16, compilation)
         return lambda pixels: self.scale * self._compare(embed(pixels))
-
-    def quick_embeddings(self, bfloat16: bool, compiled: bool) -> ModelFn:
-        """Embeddings (B, D), at less cost as `quick`."""
-        embed_image = torch.compile(self.backbone.embed_image) if compiled else self.backbone.embed_image
-
-        def embed(pixels: Tensor) -> Tensor:
-            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
-                return embed_image(pixels)
-
-        return embed
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> Tensor:

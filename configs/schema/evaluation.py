@@ -21,7 +21,7 @@ class EvaluationConfig:
                         superclasses; otherwise a scheduled attack leaves an image whose leaf falls, which is faster.
     slots               images in a batch of the attacked model; a sample that falls makes room for the next.
     precision           of the attacks' forward passes. Under bf16 a success counts once fp32 confirms it.
-    compile             whether torch.compile takes the model that is attacked.
+    compile             whether torch.compile takes the model that is attacked, and as CUDA graphs on a GPU.
     reuse               whether a sample that fell within a smaller radius of the same attack counts as fallen within a
                         larger one, which it is, and is not attacked again.
     checks              whether each attacked figure is tested for signs that it should not be believed.
@@ -45,7 +45,7 @@ class EvaluationConfig:
     all_levels: bool = False
     slots: int = 128
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
+    compile: Literal["none", "default", "cuda_graphs"] = "none"
     reuse: bool = True
     checks: bool = True
     check_samples: int = 64
