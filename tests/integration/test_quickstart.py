@@ -23,12 +23,19 @@ TREES = ["hierarchy.trees.unicode=null", "hierarchy.trees.wordnet=null", "hierar
 
 @pytest.fixture
 def settings(tmp_path: Path, tiny_dataset: Path, tiny_vit: str) -> list[str]:
+    bank = tmp_path / "bank.txt"
+    bank.write_text("purple disc\ngrey square\nstriped square\nblack square\n")
     return [
         f"output={tmp_path / 'outputs'}",
         f"data={{folder: {tiny_dataset}, pack: null, near_ood: [near], far_ood: [far], batch_size: 8, workers: 0}}",
         f"model.name={tiny_vit}",
         "trainer={steps: 3, checkpoint_every: 2, log_every: 1, threads: 1, accelerator: cpu}",
         "logging.wandb=disabled",
+        f"antibodies.own={{kind: file, path: {bank}, selection: {{names: false, duplicates: null}}}}",
+        f"vaccination={{bank: own, tail: 0.5, tail_samples: 2, epochs: 1, cache: {tmp_path / 'features'}}}",
+        "evaluation.open_world.scores.neglabel.bank=own",
+        "evaluation.open_world.attacks.pgd10.steps=1",
+        "evaluation.open_world.attacked_samples=4",
         *TREES,
         *EVALUATION,
     ]
@@ -52,6 +59,11 @@ def test_the_whole_job_leaves_everything_it_promises(
     attacked = {row["attack_name"] for row in rows}
     assert attacked >= {None, "pgd", "sweep", "superclass", "pgd10>leaf", "pgd10>colours.1", "pgd10>forest"}
     assert {row["split"] for row in rows if row["metric"] == "auroc"} == {"near", "far"}
+    vaccinated = [row for row in rows if row["score"] == "s_dis"]
+    assert {row["stage"] for row in vaccinated} == {"after"}
+    assert {row["attack_name"] for row in vaccinated} >= {None, "pgd10@both", "worst@both"}
+    assert json.loads((folder / "vaccination.json").read_text())["antibodies"] == 4
+    assert (folder / "model" / "immunity.safetensors").is_file()
     assert all(row["config_hash"] and row["manifest_digest"] and row["versions"]["torch"] for row in rows)
     assert "<html" in (folder / "report.html").read_text()
     assert "train/loss" in (folder / "metrics.csv").read_text()
