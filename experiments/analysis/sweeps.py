@@ -70,8 +70,9 @@ def compare_sweeps(
     findings, unfinished = _findings(folders, trials)
     if not findings:
         raise UserError(f"no trial of {', '.join(map(str, folders))} has finished; start the sweep again")
-    alike, unlike = _alike(findings)
+    alike, others = _alike(findings)
     wanted, unmeasured = _columns(plans[0], columns, alike)
+    unlike = [sentence for name, sentence in others if name in wanted]
     table, twice = _table(alike, wanted)
     return Comparison(
         title=", ".join(plan.name for plan in plans),
@@ -138,8 +139,8 @@ def _findings(folders: Sequence[Path], trials: Sequence[Trial]) -> tuple[list[Fi
     return found, missing
 
 
-def _alike(findings: Sequence[Finding]) -> tuple[list[Finding], list[str]]:
-    """Of each name the figures with the settings that most trials share; a sentence for each that is left out."""
+def _alike(findings: Sequence[Finding]) -> tuple[list[Finding], list[tuple[str, str]]]:
+    """Of each name the figures with the settings that most trials share; name and a sentence for each left out."""
     settings: dict[str, Counter[str]] = {}
     for finding in findings:
         for figure in finding.figures:
@@ -150,7 +151,7 @@ def _alike(findings: Sequence[Finding]) -> tuple[list[Finding], list[str]]:
         mine = {figure.name: figure for figure in finding.figures if figure.key == shared[figure.name]}
         others = {figure.name: figure for figure in finding.figures if figure.name not in mine}
         kept.append(replace(finding, figures=tuple(mine.values())))
-        left_out += [f"{finding.title}, {name}: {_unlike(one, shared[name])}" for name, one in others.items()]
+        left_out += [(name, f"{finding.title}, {name}: {_unlike(one, shared[name])}") for name, one in others.items()]
     return kept, left_out
 
 

@@ -157,6 +157,8 @@ def test_figures_under_another_attack_are_left_out_and_told(tmp_path: Path) -> N
     assert spread.mean == pytest.approx(mean([0.31, 0.31]))
     (told,) = (line for line in found.exclusions if "accuracy/pgd20/leaf" in line)
     assert told == "fare, seed 1, accuracy/pgd20/leaf: measured with eps_255 1.0, not 4.0 as most"
+    elsewhere = compare_sweeps([ledger.folder], ["accuracy/clean/leaf"])
+    assert not [line for line in elsewhere.exclusions if "pgd20" in line]  # a figure that nobody looks at
 
 
 def test_trials_that_did_not_finish_are_told(tmp_path: Path) -> None:
