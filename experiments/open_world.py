@@ -15,10 +15,10 @@ from experiments.probe_data import ProbeData
 from experiments.trainer import build_tester
 from experiments.vaccinate import embedded
 from lightning_modules.backbones import Backbone, frozen
-from lightning_modules.clean_look import Part
+from lightning_modules.detection import OpenWorldEvaluation, World
+from lightning_modules.detection.clean_look import Part
 from lightning_modules.features import Features
 from lightning_modules.open_world import needs_features
-from lightning_modules.open_world_evaluation import OpenWorldEvaluation, World
 from lightning_modules.probes import Terms
 
 

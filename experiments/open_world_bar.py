@@ -6,8 +6,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from experiments.bar import open_bar
-from lightning_modules.clean_look import Part
-from lightning_modules.open_world_evaluation import OpenWorldEvaluation
+from lightning_modules.detection.clean_look import Part
+from lightning_modules.detection.evaluation import OpenWorldEvaluation
 
 
 class OpenWorldBar(Callback):

@@ -25,13 +25,13 @@ from experiments.analysis.plots import score_histograms
 from experiments.results import IDENTITY, MEASURED
 from lightning_modules import attacks
 from lightning_modules.attacks import noise
-from lightning_modules.clean_look import Part
+from lightning_modules.detection.adversary import joint_loss, log_odds
+from lightning_modules.detection.clean_look import Part
+from lightning_modules.detection.evaluation import OpenWorldEvaluation, World
 from lightning_modules.heads import CosineHead
 from lightning_modules.open_world.adapter import Adapter
 from lightning_modules.open_world.immunity import Immunity
-from lightning_modules.open_world_evaluation import OpenWorldEvaluation, World
 from lightning_modules.probes import Row, Terms
-from lightning_modules.score_attacks import joint_loss, log_odds
 
 NAMES = ("dog", "wolf", "cat", "fish")
 COUNTS = {"val": 60, "test": 40, "near_a": 30, "near_b": 20, "far": 24}

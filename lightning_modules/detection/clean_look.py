@@ -7,11 +7,11 @@ from functools import cached_property
 from torch import Tensor
 
 from configs.schema.scores import AdaNeg, Score
-from lightning_modules.detection_rows import Versus
-from lightning_modules.mixed_stream import mixed
+from lightning_modules.detection.mixed_stream import mixed
+from lightning_modules.detection.panel import Panel
+from lightning_modules.detection.rows import Versus
+from lightning_modules.detection.table import Embedded, Observed, Table, worst
 from lightning_modules.open_world import Reference, Scores
-from lightning_modules.score_panel import Panel
-from lightning_modules.score_table import Embedded, Observed, Table, worst
 
 
 @dataclass(frozen=True)

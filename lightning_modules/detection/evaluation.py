@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from configs.errors import DataError
 from configs.schema.antibodies import BankConfig
 from configs.schema.open_world import OpenWorldConfig
-from lightning_modules.attacked_rows import Attacked, AttackedRows
 from lightning_modules.attacks import noise
 from lightning_modules.backbones import Backbone, prompt_embeddings
-from lightning_modules.clean_look import CleanLook, Part
-from lightning_modules.detection_rows import clean_rows
+from lightning_modules.detection.adversary import Adversary, aims
+from lightning_modules.detection.attacked_rows import Attacked, AttackedRows
+from lightning_modules.detection.audit import OverlapAudit, bank_of
+from lightning_modules.detection.clean_look import CleanLook, Part
+from lightning_modules.detection.rows import clean_rows
+from lightning_modules.detection.table import Observed, Table
 from lightning_modules.features import Features
 from lightning_modules.immune_texts import UNIT, ImmuneTexts, encoded, selected
 from lightning_modules.metrics import Count
 from lightning_modules.open_world import Reference
-from lightning_modules.overlap_audit import OverlapAudit, bank_of
 from lightning_modules.probes import Row, Terms
-from lightning_modules.score_attacks import Adversary, aims
-from lightning_modules.score_table import Observed, Table
 
 Watcher = Callable[[Part, int], None]
 """Is told how many images of a part are done, see `images`."""

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lightning_modules.detection.table import Samples
 from lightning_modules.metrics import OODDetection, aurc, auroc_interval, h_score, open_set_accuracy
 from lightning_modules.probes import Row
-from lightning_modules.score_table import Samples
 
 
 class Versus(NamedTuple):

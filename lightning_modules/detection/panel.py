@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from configs.schema.scores import Score, SDis
+from lightning_modules.detection.table import Observed
 from lightning_modules.heads import classify
 from lightning_modules.open_world import Reference, Scores
 from lightning_modules.open_world.immunity import Immunity
-from lightning_modules.score_table import Observed
 
 ACCEPTED = 0.95  # share of in-distribution validation samples from the threshold upwards
 

@@ -15,8 +15,8 @@ from lightning_modules.attacks import LOSSES, Adversarial, Attack, LossFn
 from lightning_modules.attacks.losses import score_loss
 from lightning_modules.backbones import Backbone
 from lightning_modules.backbones.quick import quick_embedding
+from lightning_modules.detection.panel import Panel
 from lightning_modules.probes import Terms
-from lightning_modules.score_panel import Panel
 
 ScoreFn = Callable[[Tensor], Tensor]
 """Embeddings (B, D) -> (B,): higher = more in-distribution, each sample by itself, differentiable."""

@@ -8,10 +8,10 @@ import torch
 
 from configs.schema.open_world import OpenWorldConfig
 from configs.schema.single_attack import APGD, PGD
-from lightning_modules.detection_rows import Versus, figure, split_rows
+from lightning_modules.detection.adversary import Aim, aims
+from lightning_modules.detection.rows import Versus, figure, split_rows
+from lightning_modules.detection.table import Observed, worst
 from lightning_modules.probes import Row
-from lightning_modules.score_attacks import Aim, aims
-from lightning_modules.score_table import Observed, worst
 
 THREATS = ("id", "ood", "both")
 """Whose images the adversary can change: in-distribution ones, OOD ones, or all of them."""

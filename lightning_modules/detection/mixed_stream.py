@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.attacks import noise
+from lightning_modules.detection.table import Embedded, Samples
 from lightning_modules.open_world import Scores
-from lightning_modules.score_table import Embedded, Samples
 
 BATCH = 256  # images that such a score sees at once
 
