@@ -28,7 +28,7 @@ from experiments.trainer import build_trainer
 from experiments.vaccinate import BANK, vaccinate
 from experiments.watch import Stop
 from experiments.weights_and_biases import Mirror, mirror
-from lightning_modules import hierarchy
+from lightning_modules import antibodies, hierarchy
 from lightning_modules.backbones import Backbone, export, load_backbone
 from lightning_modules.hyperbolic import fit_head
 
@@ -83,13 +83,18 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     datamodule.prepare_data()  # now, since the module wants the names of the classes; Lightning's call finds it done
     backbone = load_backbone(config.model)
     backbone.immunity = None  # of another training, where there is one
+    if (
+        config.vaccination is not None
+    ):  # once now: after the training would be late to learn that the bank can't be read
+        antibodies.build(
+            config.antibodies[config.vaccination.bank], _labelled(datamodule).class_names, config.vaccination.bank
+        )
     wandb = mirror(run, config.logging, _settings(run, config))
     try:
         if not isinstance(config.module, NoFinetuning):
             _train(run, config, backbone, datamodule, wandb)
         if config.vaccination is not None:
-            assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
-            backbone.immunity = vaccinate(run, config, backbone, datamodule)
+            backbone.immunity = vaccinate(run, config, backbone, _labelled(datamodule))
             if wandb is not None and not rank() and (run.folder / BANK).exists():
                 wandb.keep(run.folder / BANK, f"bank-{config.vaccination.bank}", "bank")
     finally:
@@ -99,6 +104,11 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
     if dist.is_initialized():
         dist.barrier()  # the other ranks may want to read it next
     return Fitted(backbone, datamodule, time.perf_counter() - began)
+
+
+def _labelled(datamodule: PlannedDataModule) -> ClassificationDataModule:
+    assert isinstance(datamodule, ClassificationDataModule), "the configuration allows no other"
+    return datamodule
 
 
 def _train(
@@ -114,9 +124,9 @@ def _train(
 def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:
     """The LightningModule of a configuration."""
     if isinstance(config.module, RobustFinetuningConfig):
-        assert isinstance(datamodule, ClassificationDataModule)  # the configuration allows no other
         from lightning_modules.robust_finetuning import RobustFinetuning
 
+        datamodule = _labelled(datamodule)
         forest = hierarchy.build(config.hierarchy, datamodule.class_names, datamodule.manifest.trees)
         datamodule.trees = {tree.name: tree.to_dict() for tree in forest.trees}
         _prepare_head(config.module.objective, backbone, datamodule)

@@ -15,7 +15,7 @@ from conftest import CLASS_NAMES, ExperimentFile
 from torch import Tensor
 
 from configs.compose import compose
-from configs.errors import ConfigError
+from configs.errors import ConfigError, UserError
 from configs.schema import ExperimentConfig
 from configs.schema.attack import NoAttack
 from configs.schema.logging import LoggingConfig
@@ -163,6 +163,14 @@ def test_the_bank_is_kept_with_its_selection_and_filed_as_an_artifact(
     assert "is off for this run" not in capsys.readouterr().err
     assert list((run.folder / "wandb").rglob("*.wandb"))
     assert load_backbone(replace(config.model, name=f"local-dir:{run.model}")).immunity is not None
+
+
+def test_a_bank_that_can_not_be_read_is_told_before_the_training(job: Callable[..., Job], tmp_path: Path) -> None:
+    run, config, _, _ = job()
+    (tmp_path / "bank.txt").unlink()
+    with pytest.raises(UserError, match=r"bank\.txt"):
+        fit(run, config)
+    assert not run.metrics.exists()
 
 
 def toy(seed: int = 0, **settings: Any) -> tuple[ExperimentConfig, Vaccination, Antibodies]:
