@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 _ROUNDING = 2e-7  # of the radius: what is nearer to the clean coordinate than this is there
+_SLACK = 1e-6  # of the radius
 _TINY = 1e-10  # as in AutoAttack's reference: a gradient of exactly 0 gives a step of 0
 
 
@@ -26,7 +27,12 @@ def project(pixels: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     left = distance.sub_(pull)
     left.masked_fill_(left <= _ROUNDING * radius, 0.0)
     left.mul_((radius / left.sum((1, 2, 3), keepdim=True)).clamp_max_(1.0))  # of points far away, rounding leaves more
-    return left.copysign_(perturbation).add_(clean).clamp_(0.0, 1.0)
+    found = left.copysign(perturbation).add_(clean).clamp_(0.0, 1.0)
+    # Adding rounds each coordinate up or down. Where all of them together leave the radius, those are taken back that
+    # went too far.
+    moved = (found - clean).abs_()
+    outside = moved.sum((1, 2, 3), keepdim=True, dtype=torch.float64) > radius * (1.0 + _SLACK)
+    return torch.where(outside & (moved > left), torch.nextafter(found, clean), found)
 
 
 def direction(gradient: Tensor, share: Tensor) -> Tensor:
