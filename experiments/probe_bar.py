@@ -3,21 +3,19 @@
 import time
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from tqdm import tqdm
+from lightning.pytorch import LightningModule, Trainer
 
-from experiments.bar import open_bar
+from experiments.measuring_bar import MeasuringBar
 from lightning_modules.evaluation import Evaluation
 from lightning_modules.probes import Tally
 
 
-class ProbeBar(Callback):
-    """One bar over the images of all probes, on rank 0, naming the probe that runs. Of an attack it tells the robust
+class ProbeBar(MeasuringBar):
+    """Over the images of all probes, naming the probe that runs. Of an attack it tells the robust
     accuracy and the number of samples so far, and the time that the rest of them takes at this pace."""
 
     def __init__(self, label: str) -> None:
-        self.label = label
-        self._bar: tqdm[Any] | None = None
+        super().__init__(label)
         self._ranks = 1
         self._began = 0.0
         self._known = 0  # samples of the running attack that an earlier attempt settled
@@ -26,10 +24,9 @@ class ProbeBar(Callback):
         """Opens the bar."""
         if trainer.is_global_zero and isinstance(pl_module, Evaluation):
             self._ranks = trainer.world_size
-            total = sum(self._share(tally) for tally in pl_module.tallies)
-            self._bar = open_bar(self.label, total, "image")
+            self._open(sum(self._share(tally) for tally in pl_module.tallies))
             pl_module.watcher = self._show
-            if pl_module.examination is not None:
+            if self._bar is not None and pl_module.examination is not None:
                 self._bar.set_postfix_str("looking for signs that attacks fail")
 
     def on_test_batch_start(
@@ -57,12 +54,6 @@ class ProbeBar(Callback):
             if pl_module.tallies[dataloader_idx].probe.attack is None:
                 self._bar.update(int(batch["valid"].sum()))
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Closes the bar, also after an error."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
     def _show(self, tally: Tally, settled: int, news: bool) -> None:
         """Some more samples of an attack are settled."""
         if self._bar is None:
@@ -77,8 +68,7 @@ class ProbeBar(Callback):
         if fresh and left:
             seconds = (time.monotonic() - self._began) / fresh * left
             text += f", {self._bar.format_interval(seconds)} left"
-        self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(settled)
+        self._advance(text, settled)
 
     def _share(self, tally: Tally) -> int:
         """Samples of a probe on rank 0, see `EvalPlan`."""
