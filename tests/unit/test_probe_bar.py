@@ -7,6 +7,7 @@ import pytest
 
 from configs.schema.attack import APGD
 from experiments import probe_bar
+from experiments.bar import open_bar
 from experiments.probe_bar import ProbeBar
 from lightning_modules.ledger import RECORD
 from lightning_modules.probes import Probe, Tally
@@ -19,7 +20,7 @@ def test_tells_accuracy_progress_and_the_time_that_is_left(monkeypatch: pytest.M
     tally = Tally(Probe("apgd", "test", 80, APGD()), [])
     bar, told = ProbeBar("measuring"), []
     bar._ranks, bar._began = 2, clock.now
-    bar._bar = probe_bar.open_bar("measuring", 40, "image")
+    bar._bar = open_bar("measuring", 40, "image")
     bar._bar.set_postfix_str = lambda text, **_: told.append(text)  # type: ignore[method-assign]
     for count, news, fallen in ((12, False, 9), (8, True, 1)):
         records = np.zeros(count, RECORD)
