@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from configs.errors import ConfigError
@@ -26,6 +25,7 @@ from experiments.runs import Run
 from experiments.trainer import build_tester
 from lightning_modules import hierarchy
 from lightning_modules.backbones import Backbone, frozen, load_backbone
+from lightning_modules.backbones.weights import weights_digest
 from lightning_modules.evaluation import Evaluation, Examination, Keeping
 from lightning_modules.hierarchy import Forest
 from lightning_modules.probes import Probe, Terms
@@ -91,7 +91,13 @@ def _evaluation(
     planned: list[Probe],
 ) -> Evaluation:
     settings = config.evaluation
-    identity = [data.manifest.digest, data.class_names, data.templates, data.config.image_size, _digest(backbone)]
+    identity = [
+        data.manifest.digest,
+        data.class_names,
+        data.templates,
+        data.config.image_size,
+        weights_digest(backbone),
+    ]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     save = None if settings.save_adversarial == "none" else settings.save_adversarial
     return Evaluation(
@@ -149,15 +155,6 @@ def _examination(
     batch = data.sample(attacked.split, count)
     undefended = load_backbone(config.model) if stage == "after" else None
     return Examination(batch, undefended)
-
-
-def _digest(backbone: Backbone) -> str:
-    """sha256 over the weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Probe]:

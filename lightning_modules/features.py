@@ -15,6 +15,7 @@ from torch import Tensor
 
 from configs.errors import DataError
 from lightning_modules.backbones import Backbone
+from lightning_modules.backbones.weights import weights_digest
 
 Precision = Literal["float16", "float32"]
 _FORMAT = 1
@@ -64,13 +65,9 @@ class Features:
 
 def identity(backbone: Backbone, data_digest: str, split: str, image_size: int | None, precision: Precision) -> str:
     """What embeddings depend on, as a name for their folder: the image tower's weights, the data, the precision."""
-    digest = hashlib.sha256()
-    settings = [_FORMAT, data_digest, split, image_size, precision, backbone.architecture, backbone.preprocess]
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, value in sorted(backbone.visual.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:24]
+    model = [backbone.architecture, backbone.preprocess, weights_digest(backbone.visual)]
+    settings = [_FORMAT, data_digest, split, image_size, precision, *model]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 class FeatureExtraction(LightningModule):
