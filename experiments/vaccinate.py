@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -66,7 +66,7 @@ def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
         "classes": len(data.class_names),
         "training_images": len(vaccination.places),
         "calibration_images": len(vaccination.calibration[1]),
-        "kappa": float(vaccination.kappa.mean()),
+        "kappa": float(immunity.kappa.mean()),
         "chosen": asdict(chosen),
         "pooled_thresholds": int(immunity.tails.pooled.sum()),
         "trials": [asdict(trial) for trial in found],
@@ -144,7 +144,7 @@ def _choose(config: ExperimentConfig, vaccination: Vaccination, antibodies: Anti
     def tried(whitening: float, margin: float | None, strengths: Sequence[float]) -> list[Trial]:
         found = []
         for fewer, numbers in folds:
-            known, texts = replace(fewer, whitening=whitening), antibodies.relabelled(numbers)
+            known, texts = fewer.whitened(whitening), antibodies.relabelled(numbers)
             immunity = known.immunity(texts) if margin is None else trained(config, known, texts, margin)
             found.append(trials(immunity, whitening, margin or 0.0, strengths, settings.lambdas, *known.calibration))
         return mean(found)
@@ -161,7 +161,7 @@ def _choose(config: ExperimentConfig, vaccination: Vaccination, antibodies: Anti
 
 def _immune(config: ExperimentConfig, vaccination: Vaccination, antibodies: Antibodies, chosen: Trial) -> Immunity:
     """Trained as chosen, and calibrated."""
-    vaccination = replace(vaccination, whitening=chosen.whitening)
+    vaccination = vaccination.whitened(chosen.whitening)
     if chosen.strength:
         immunity = trained(config, vaccination, antibodies, chosen.margin).weakened(chosen.strength)
     else:

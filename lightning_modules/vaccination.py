@@ -76,6 +76,12 @@ class Vaccination:
         assert train is not None
         return replace(self, class_names=names, train=train, val=val, texts=self.texts[~held_out]), numbers
 
+    def whitened(self, power: float) -> "Vaccination":
+        """The same in other coordinates; what they are made from is read once for all of them."""
+        found = replace(self, whitening=power)
+        vars(found).update({name: getattr(self, name) for name in ("places", "calibration", "_moments")})
+        return found
+
     @property
     def folds(self) -> list[Tensor]:
         """Masks (K,) of classes to be held out, each class in one of them; none where too few would be left."""
@@ -102,7 +108,12 @@ class Vaccination:
 
     @cached_property
     def coordinates(self) -> Coordinates:
-        """Where embeddings are compared. On several ranks, each reads its share of the images."""
+        """Where embeddings are compared."""
+        return coordinates(*self._moments, self.texts, self.whitening)
+
+    @cached_property
+    def _moments(self) -> tuple[ClassSums, Tensor]:
+        """Sums of unit embeddings z by class, and the sum of z z^T. On several ranks, each reads its share."""
         sums = ClassSums(len(self.class_names), self.train.dimension)
         moment = torch.zeros(self.train.dimension, self.train.dimension, dtype=torch.float64)
         for rows, labels in self._share():
@@ -112,7 +123,7 @@ class Vaccination:
         sums.reduce()
         if dist.is_initialized():
             dist.all_reduce(moment)
-        return coordinates(sums, moment, self.texts, self.whitening)
+        return sums, moment
 
     @cached_property
     def prototypes(self) -> Prototypes:
