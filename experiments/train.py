@@ -136,7 +136,7 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
             config.attack,
             config.optim,
             total_steps=config.trainer.steps,
-            forest=forest,
+            forest=_trained(forest, config.module.objective),
             templates=datamodule.templates,
             seed=config.seed,
             log_every=config.trainer.log_every,
@@ -145,6 +145,12 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
     from lightning_modules.pretraining import ContrastivePretraining
 
     return ContrastivePretraining(backbone, config.optim, config.trainer.steps)
+
+
+def _trained(forest: hierarchy.Forest, objective: Objective) -> hierarchy.Forest:
+    """The trees that the objective trains with."""
+    trees = objective.trees if isinstance(objective, Hierarchical) else None
+    return forest if trees is None else forest.only(trees)
 
 
 def _prepare_head(objective: Objective, backbone: Backbone, datamodule: ClassificationDataModule) -> None:

@@ -73,6 +73,7 @@ class Hierarchical:
     """Cross-entropy at every level of every class tree, under one perturbation for all of them (Dong et al. 2026).
 
     geometry        how images and texts are compared, in training and afterwards.
+    trees           names of the trees that are trained with; null: the whole forest. Evaluation asks about all of them.
     level_weights   of level 0 (leaves), 1, ...; null: 1 - l / (L + 1) at level l of a tree with L levels above its
                     leaves. The leaves, which all trees share, count once a tree.
     parents         what stands for an image at the levels above: the midpoint of the batch's images of the same class,
@@ -94,6 +95,7 @@ class Hierarchical:
 
     kind: Literal["hierarchical"] = "hierarchical"
     geometry: Geometry = field(default_factory=Hyperbolic)
+    trees: list[str] | None = None
     level_weights: list[float] | None = None
     parents: Literal["midpoint", "image"] = "midpoint"
     negatives: Literal["none", "below", "above", "both"] = "both"

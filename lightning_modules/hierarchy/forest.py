@@ -107,6 +107,10 @@ class Forest:
         """Of all nodes, in order."""
         return tuple(name for level in self.levels for name in level.names)
 
+    def only(self, names: Sequence[str]) -> "Forest":
+        """The same leaves with these trees alone, in this order. Raises DataError where there is none of a name."""
+        return Forest(self.leaves, tuple(self.tree(name) for name in names))
+
     def tree(self, name: str) -> Tree:
         """The tree of this name, or a DataError that lists the ones there are."""
         for tree in self.trees:

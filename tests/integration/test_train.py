@@ -65,6 +65,21 @@ def test_any_objective_with_any_attack(
     assert float(logged(run)[3]["val/clean_accuracy"]) >= float(logged(run)[3]["val/robust_accuracy"]) - 0.2
 
 
+def test_training_with_one_tree_of_a_forest_is_training_with_that_tree(experiment_file: Experiment) -> None:
+    def trained(name: str, trees: dict[str, object], chosen: list[str] | None) -> Run:
+        module = {"kind": "robust_finetuning", "objective": {"kind": "hierarchical", "trees": chosen}}
+        composed = compose(experiment_file(name, module=module, hierarchy={"trees": trees}, trainer=QUICK))
+        assert train(composed) == 0
+        return Run.of(composed)
+
+    colours, twin = {"kind": "data"}, {"kind": "data", "name": "colours"}
+    alone = trained("alone", {"twin": twin}, None)
+    chosen = trained("chosen", {"colours": colours, "twin": twin}, ["twin"])
+    both = trained("both", {"colours": colours, "twin": twin}, None)
+    assert same(weights(alone.model), weights(chosen.model))
+    assert not same(weights(alone.model), weights(both.model))
+
+
 def test_the_text_tower_runs_once_a_run(experiment_file: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     embed_text = Backbone.embed_text

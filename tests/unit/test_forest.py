@@ -76,6 +76,12 @@ def test_what_is_no_forest(leaves: tuple[str, ...], trees: tuple[Tree, ...], mes
         Forest(leaves, trees)
 
 
+def test_some_trees_of_a_forest_are_a_forest() -> None:
+    assert Forest(LEAVES, (KIND, SIZE)).only(["size"]) == Forest(LEAVES, (SIZE,))
+    with pytest.raises(DataError, match="did you mean 'kind'"):
+        Forest(LEAVES, (KIND, SIZE)).only(["kid"])
+
+
 def test_a_tree_that_is_not_there() -> None:
     with pytest.raises(DataError, match="did you mean 'kind'"):
         Forest(LEAVES, (KIND,)).tree("kid")
