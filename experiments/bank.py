@@ -10,8 +10,6 @@ from experiments.bar import open_bar
 from experiments.classes import with_classes
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from configs.compose import Composed
     from datamodules.classification import ClassificationDataModule
     from lightning_modules.antibodies import Bank
@@ -112,19 +110,17 @@ def _load(composed: "Composed") -> "Backbone":
 
 def _selection(bank: "Bank", source: TextBank, data: "ClassificationDataModule", backbone: "Backbone") -> str:
     """The report, with the model's class texts as prototypes."""
-    from lightning_modules.antibodies import points, report, select
-    from lightning_modules.backbones import class_features
+    from lightning_modules.antibodies import report
+    from lightning_modules.backbones import prompt_embeddings
+    from lightning_modules.immune_texts import UNIT, encoded, selected
 
-    templates = source.templates or data.templates
-    prototypes = class_features(backbone, data.class_names, data.templates)
+    names, templates = data.class_names, data.templates
+    prototypes = UNIT.texts(prompt_embeddings(backbone, names, templates))
     with open_bar(bank.name, len(bank), " texts") as bar:
-
-        def encode(captions: Sequence[str]) -> "Tensor":
-            bar.update(len(captions))
-            return class_features(backbone, captions, templates)
-
-        features = points(source, bank, encode, prototypes.shape[1])
-    return report(bank, select(bank, features, prototypes, source.selection))
+        whole = encoded(backbone, source, bank.name, names, templates, prototypes, bar.update)
+    selection = selected(whole, source, prototypes).selection
+    assert selection is not None, "banks of texts are selected from"
+    return report(bank, selection)
 
 
 def _audit(bank: "Bank", data: "ClassificationDataModule") -> str:

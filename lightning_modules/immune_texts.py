@@ -1,6 +1,6 @@
 """Banks of antibodies as a model has them: built, encoded, selected."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,12 +45,14 @@ def encoded(
     class_names: Sequence[str],
     templates: Sequence[str],
     like: Tensor,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> ImmuneTexts:
     """The whole bank `name` over the classes, each text encoded once.
 
     Args:
         templates: of antibodies whose source has none: the classes'.
         like: has D columns, and the device of the features.
+        progress: is told how many more texts have been encoded.
 
     Raises:
         DataError, ConfigError: see `build`.
@@ -61,6 +63,7 @@ def encoded(
     def encode(captions: Sequence[str]) -> Tensor:
         prompts = prompt_embeddings(backbone, captions, source.templates or templates)
         places.append(backbone.head.texts(prompts))
+        progress(len(captions))
         return UNIT.texts(prompts)
 
     features = points(source, bank, encode, like.shape[1]).to(like)
