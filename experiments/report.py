@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from configs.errors import UserError
 from experiments.analysis import curves, figure, names, page, pictures, plots
 from experiments.analysis.depth import depth_parts
 from experiments.analysis.doubts import doubts, examined
+from experiments.analysis.drawn import drawn
 from experiments.analysis.headline import headline
 from experiments.analysis.loading import (
     Evidence,
@@ -27,6 +26,8 @@ from experiments.analysis.open_world_page import definitions, open_world_parts
 from experiments.analysis.row import SWEEP, Row
 from experiments.analysis.table import FOOT, lines, stages_of
 from experiments.atomic import write_text
+from experiments.overview import write_overview
+from experiments.status import Status
 
 OPENMOJI = (
     "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0. "
@@ -56,6 +57,21 @@ class Found:
     def stages(self) -> list[str]:
         """The stages that the page compares."""
         return stages_of(self.rows)
+
+
+def report(sources: Sequence[str], to: Path | None = None) -> Path:
+    """The page of one run, or of many side by side. Returns where it is.
+
+    Args:
+        to: for the page of many; None: report.html in the first folder, or here where the sources are none.
+
+    Raises:
+        UserError: no results, a file that is damaged, or a page that can't be written.
+    """
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    if to is None and len(sources) == 1 and folders and (folders[0] / "results.jsonl").is_file():
+        return write_report(folders[0])
+    return write_overview(sources, to or next(iter(folders), Path()) / "report.html")
 
 
 def write_report(folder: Path) -> Path:
@@ -116,12 +132,8 @@ def _datasets(rows: Iterable[Row]) -> str:
 
 
 def _unfinished(status: Mapping[str, Any]) -> str:
-    if status.get("state") not in ("interrupted", "failed"):
-        return ""
-    of = f" of {status['steps']}" if status.get("steps") else ""
-    message = f": {status['message']}" if status.get("message") else ""
-    state = {"interrupted": "was interrupted", "failed": "failed"}[status["state"]]
-    return f"This run {state} at step {status.get('step', 0)}{of}{message}. What follows is what it had measured."
+    ended = Status(**status).unfinished if status else ""
+    return f"This run {ended}. What follows is what it had measured." if ended else ""
 
 
 def _accuracy(found: Found) -> list[str]:
@@ -133,12 +145,12 @@ def _accuracy(found: Found) -> list[str]:
     attacked = sorted({row.n for row in found.rows if row.attack and row.metric == "accuracy" and row.level == 0})
     samples = f"n = {' / '.join(f'{n:,}' for n in attacked)} a point."
     return [
-        _drawn(
+        drawn(
             plots.accuracy_bars(found.rows),
             "Leaf accuracy, clean and attacked, by stage",
             f"Leaf accuracy with 95 % intervals. Compare what an attack leaves with what clean pictures get. {counts}.",
         ),
-        _drawn(
+        drawn(
             curves.accuracy_by_radius(found.rows),
             "Leaf accuracy against the radius of the attack, by attack and stage",
             "Leaf accuracy by attack radius, with 95 % intervals; at 0 clean accuracy. Curves should fall all the way "
@@ -146,13 +158,13 @@ def _accuracy(found: Found) -> list[str]:
             "Marks without a line: attacks run within one radius. A stronger attack should not lie above a weaker "
             f"one's curve of its stage. {samples}",
         ),
-        _drawn(
+        drawn(
             curves.accuracy_by_steps(found.rows),
             "Leaf accuracy against the number of steps of the attack, by attack and stage",
             "Leaf accuracy by number of steps, with 95 % intervals. Curves should level off; one that still falls at "
             f"its end tells that the attack had too few steps. {samples}",
         ),
-        _drawn(
+        drawn(
             plots.accuracy_by_level(found.rows),
             "Accuracy at each level of the class trees, by stage",
             "Accuracy from the leaf classes up: mistakes that stay within a superclass vanish at its level. "
@@ -187,11 +199,7 @@ def _training(found: Found) -> list[str]:
         f"What training logged over {steps:,} steps, on training batches under the training attack: no measure of the "
         "result. Zero gradients: share of pictures that gave the attack nothing to follow; near 0 is healthy."
     )
-    return [_drawn(drawing, "Training curves", caption)]
-
-
-def _drawn(drawing: Figure | None, alternative: str, caption: str) -> str:
-    return page.picture(figure.svg(drawing), alternative, caption) if drawing is not None else ""
+    return [drawn(drawing, "Training curves", caption)]
 
 
 def _method(found: Found) -> list[str]:

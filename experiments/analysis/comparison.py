@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from experiments.analysis.interval import bootstrap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Table = Mapping[str, Mapping[str, Mapping[int, float]]]  # column -> method -> seed -> value
 
@@ -46,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What sweeps found; `experiments.analysis.tabular` writes it.
+    """What runs found; `experiments.analysis.tabular` writes it.
 
     baseline     the method that the others are paired with.
     exclusions   what was left out and why; doubts: what the checks of the attacks say; provenance: where it is from.
@@ -62,13 +66,21 @@ class Comparison:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """In the order of the sweeps."""
+        """In the order of the runs."""
         return tuple(dict.fromkeys(method for values in self.table.values() for method in values))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of figures."""
         return tuple(self.table)
+
+    @property
+    def means(self) -> "pd.DataFrame":
+        """Over seeds: a line a method, a column a figure; NaN where it was not measured."""
+        import pandas as pd
+
+        found = {name: {method: fmean(of.values()) for method, of in own.items()} for name, own in self.table.items()}
+        return pd.DataFrame(found, index=list(self.methods), columns=list(self.columns)).rename_axis("method")
 
     def spread(self, method: str, column: str) -> Spread | None:
         """None where the method was not measured."""

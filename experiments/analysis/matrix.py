@@ -1,7 +1,7 @@
 """The superclass matrix: at which level an attack aims, and what it leaves standing at every level."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,6 +59,20 @@ def matrices(rows: Iterable[Row]) -> list[Matrix]:
         _matrix([row for row in clean if _source(row) == _source(attacked[0])], attacked)
         for attacked in groups.values()
     ]
+
+
+def over_seeds(found: Mapping[str, Sequence[Matrix]]) -> list[Matrix]:
+    """Of each method's matrices, one a run, the mean over those of one attack, stage and set of levels; its stage is
+    called after the method."""
+    means = []
+    for method, members in found.items():
+        groups: dict[tuple[object, ...], list[Matrix]] = {}
+        for one in members:
+            groups.setdefault((one.attack, one.stage, one.aims, one.levels, one.samples), []).append(one)
+        for alike in groups.values():
+            mean = np.mean([one.accuracy for one in alike], axis=0)
+            means.append(replace(alike[0], stage=method, accuracy=mean))
+    return means
 
 
 @figure.styled

@@ -24,6 +24,9 @@ METRICS = {
     "aurc": "area under the risk-coverage curve",
 }
 DISTANCES = {"tree_induced_error": "tree-induced error, edges", "lca_height": "height of mistakes, levels"}
+LOWER = frozenset(
+    {*DISTANCES, "fpr95_id_pos", "fpr95_ood_pos", "silent_error", "aurc", "seconds_per_step", "hours", "device_hours"}
+)  # is better
 SPLITS = {
     "near": "near-OOD",
     "near_seen": "near-OOD, seen in pretraining",
@@ -65,6 +68,11 @@ VERSIONS = {"standard": "AutoAttack", "plus": "AutoAttack plus", "rand": "AutoAt
 def metric(name: str) -> str:
     """A metric's name, of a share or a distance; unknown ones as they are."""
     return (METRICS | DISTANCES).get(name, name)
+
+
+def lower_is_better(figure: str) -> bool:
+    """Of a figure METRIC/ATTACK/PLACE, or of a column of costs."""
+    return figure.partition("/")[0] in LOWER
 
 
 def score(name: str) -> str:

@@ -152,16 +152,17 @@ def training_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure | Non
     groups = [(title, members) for title, members in groups if members]
     if not groups:
         return None
-    drawing, panels = figure.new(3.0, columns=len(groups))
+    drawing, panels = figure.new(3.6, columns=len(groups))
     for axes, (title, members) in zip(panels, groups, strict=True):
         for name, colour in zip(members, (figure.BLUE, *figure.SERIES), strict=False):
             steps, values = train[name]
             _curve(axes, steps, values * (100 if "%" in title else 1), name.replace("_", " "), colour)
         axes.set_title(title)
         axes.set_xlabel("step")
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        low, high = axes.dataLim.intervaly
+        axes.set_ylim(min(0.0, low), 1.05 * high or 1.0)
         axes.grid(axis="y", color=figure.GRID)
-        axes.legend(fontsize=9)
+        axes.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return drawing
 
 

@@ -1,14 +1,18 @@
-"""A comparison as Markdown, CSV and LaTeX."""
+"""A comparison, or any table, as Markdown, CSV and LaTeX."""
 
 import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.analysis import names
 from experiments.analysis.comparison import Comparison, Spread
 from experiments.analysis.table import points
 from experiments.atomic import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOOT = (
     "Shares in percent, differences in points: mean ± standard deviation over seeds; in brackets the 95 % bootstrap "
@@ -35,9 +39,11 @@ def write(comparison: Comparison, folder: Path) -> str:
     return text
 
 
-def to_markdown(comparison: Comparison) -> str:
-    """Two tables, aligned so that they read well in a terminal too, and what a reader must know."""
-    parts = [f"# {comparison.title}", *map(_markdown, _tables(comparison)), FOOT]
+def to_markdown(comparison: "Comparison | pd.DataFrame") -> str:
+    """Two tables, aligned so that they read well in a terminal too, and what a reader must know; a frame as it is."""
+    if not isinstance(comparison, Comparison):
+        return _markdown(of_frame(comparison)) + "\n"
+    parts = [f"# {comparison.title}", *map(_markdown, tables(comparison)), FOOT]
     told = {
         "Left out": comparison.exclusions,
         "Doubts about attacked figures": comparison.doubts,
@@ -47,8 +53,10 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_csv(comparison: Comparison) -> str:
-    """A line a method and figure; shares in [0, 1]."""
+def to_csv(comparison: "Comparison | pd.DataFrame") -> str:
+    """A line a method and figure; shares in [0, 1]. A frame as it is."""
+    if not isinstance(comparison, Comparison):
+        return comparison.to_csv(index=comparison.index.names != [None], lineterminator="\n")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -61,13 +69,29 @@ def to_csv(comparison: Comparison) -> str:
     return buffer.getvalue()
 
 
-def to_latex(comparison: Comparison) -> str:
+def to_latex(comparison: "Comparison | pd.DataFrame") -> str:
     """The same tables for the package booktabs; what a reader must know is in comments."""
+    if not isinstance(comparison, Comparison):
+        return _latex(of_frame(comparison)) + "\n"
     notes = [comparison.title, FOOT, *comparison.exclusions, *comparison.doubts, *comparison.provenance]
-    return "\n".join([*(f"% {note}" for note in notes), *map(_latex, _tables(comparison))]) + "\n"
+    return "\n".join([*(f"% {note}" for note in notes), *map(_latex, tables(comparison))]) + "\n"
 
 
-def _tables(comparison: Comparison) -> list[Cells]:
+def of_frame(frame: "pd.DataFrame") -> Cells:
+    """With the index where it has a name; numbers to four digits, nothing where there is none."""
+    named = frame.index.names != [None]
+    table = frame.reset_index() if named else frame
+    lines = [[_text(value) for value in line] for line in table.itertuples(index=False)]
+    return [[str(column) for column in table.columns], *lines]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def tables(comparison: Comparison) -> list[Cells]:
     """Means, and differences where there are two methods."""
     others = [method for method in comparison.methods if method != comparison.baseline]
     means = _cells(comparison, "mean over seeds", comparison.methods, _mean)

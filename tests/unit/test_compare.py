@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from configs.errors import UserError
 from experiments.analysis.comparison import Comparison, Difference, Spread
+from experiments.analysis.finding import figures
 from experiments.analysis.interval import bootstrap
 from experiments.analysis.row import Row
-from experiments.analysis.sweeps import compare_sweeps, figures
+from experiments.analysis.sweeps import compare_sweeps
 from experiments.analysis.tabular import to_csv, to_latex, to_markdown, write
 from experiments.sweep.ledger import Ledger
 from experiments.sweep.plan import Plan
@@ -183,7 +184,7 @@ def test_patterns_choose_and_order_the_columns_and_the_metric_leads(tmp_path: Pa
     assert found.columns == (
         "accuracy/pgd20/levels", "auroc/mcm/near", "accuracy/clean/leaf", "accuracy/pgd20/leaf",
     )  # fmt: skip
-    assert found.exclusions == ["accuracy/aa/leaf: measured by no trial"]
+    assert found.exclusions == ["accuracy/aa/leaf: measured by no run"]
     assert compare_sweeps([ledger.folder], ["auroc/*"]).columns == ("accuracy/pgd20/levels", "auroc/mcm/near")
 
 
@@ -259,7 +260,7 @@ def test_the_three_files_hold_the_same_figures(tmp_path: Path) -> None:
     assert "n = 50" in markdown
     assert "PGD-20, L-inf 4/255" in markdown
     assert "hash-tecoa" in markdown
-    assert "seeds: 0, 1, 2; trials: 6" in markdown
+    assert "seeds: 0, 1, 2; runs: 6" in markdown
     assert "code: 0123abcd" in markdown
     assert "command: sweep me" in markdown
     tables = [line for line in markdown.splitlines() if line.startswith("|")]

@@ -1,6 +1,7 @@
 """report.html: self-contained, complete, and the same every time."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from experiments.analysis import load_rows
+from experiments.analysis import load_rows, load_runs
 from experiments.analysis.loading import Pictures
 from experiments.analysis.pictures import amplification, correct, grid
-from experiments.report import write_report
+from experiments.report import report, write_report
 
 SECTIONS = ["Results", "Accuracy", "Open world", "What the adversary does", "Training", "How it was measured"]
 VOID = {"meta", "img", "br"}
@@ -170,3 +171,29 @@ def test_colours_and_marks_of_predictions_follow_the_label() -> None:
     labels = [axes.get_xlabel() for axes in grid(shown).axes if axes.get_visible()]
     right, wrong = "\N{CHECK MARK}", "\N{BALLOT X}"
     assert labels == [f"{right} dog", f"{wrong} dog", "", "", f"{wrong} fox", f"{right} fox"]
+
+
+def test_a_page_of_many_runs_has_every_method_figure_and_command(tmp_path: Path) -> None:
+    for name in ("quick", "slow"):
+        for seed in (0, 1):
+            rows = found_runs.rows(seed=seed + 2 * len(name))
+            folder = found_runs.write(tmp_path / name / f"0123abcd-s{seed}", [row | {"seed": seed} for row in rows])
+            inputs = {"experiment": name, "files": [], "overrides": [f"seed={seed}", "optim.lr=0.5", "output=/there"]}
+            (folder / "config.inputs.json").write_text(json.dumps(inputs))
+            (folder / "config.yaml").write_text(f"name: {name}\n")
+    path = report([str(tmp_path)], tmp_path / "page.html")
+    reader = Reader(path.read_text())
+    compared = load_runs(str(tmp_path)).frame.query("stage == 'after' and name == 'accuracy/clean/leaf'")
+    for _, members in compared.groupby("experiment"):
+        assert any(cell.startswith(f"{100 * members.value.mean():.1f} ± ") for cell in reader.text["td"])
+    assert any("2 methods, 4 runs, seeds 0, 1" in text for text in reader.text["p"])
+    text = path.read_text()
+    for name in ("quick", "slow"):
+        assert f"immunoclip train {name} optim.lr=0.5 seed=SEED" in text
+    assert "/there" not in text
+    assert "script" not in reader.tags
+
+
+def test_a_page_of_many_needs_something_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        report([str(tmp_path / "nowhere")])

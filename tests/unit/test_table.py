@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
-from experiments.analysis import Row, compare, to_csv
+from experiments.analysis import Row, compare
 from experiments.analysis.interval import wilson
-from experiments.analysis.table import FOOT, bounds, lines, points, stages_of
+from experiments.analysis.table import FOOT, bounds, lines, points, stages_of, to_csv
 
 
 def parsed(found: list[dict]) -> list[Row]:
