@@ -70,6 +70,8 @@ def _write(backbone: Backbone, folder: Path, half: bool) -> None:
     if save_vocabulary is not None:
         save_vocabulary(str(folder))
     (folder / "README.md").write_text(_card(backbone))
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors' files are, too
 
 
 def _weights(backbone: Backbone, half: bool) -> dict[str, Tensor]:
@@ -92,8 +94,6 @@ def _replace(folder: Path, staging: Path) -> None:
 
 
 def _card(backbone: Backbone) -> str:
-    parameters = sum(parameter.numel() for parameter in backbone.clip.parameters())
-    vocabulary = f', bpe_path="FOLDER/{MERGES_FILE}"' if backbone.merges is not None else ""
     return f"""---
 library_name: open_clip
 pipeline_tag: zero-shot-image-classification
@@ -101,7 +101,16 @@ pipeline_tag: zero-shot-image-classification
 
 # A CLIP model by ImmunoCLIP
 
-{parameters / 1e6:.1f} M parameters, pictures of {backbone.image_size} x {backbone.image_size}.
+{opening(backbone)}
+The configuration of the run that made it lies beside this folder.
+"""
+
+
+def opening(backbone: Backbone) -> str:
+    """For a model card: how large the model is, and how open_clip opens it, where FOLDER stands for the place."""
+    parameters = sum(parameter.numel() for parameter in backbone.clip.parameters())
+    vocabulary = f', bpe_path="FOLDER/{MERGES_FILE}"' if backbone.merges is not None else ""
+    return f"""{parameters / 1e6:.1f} M parameters, pictures of {backbone.image_size} x {backbone.image_size}.
 
 ```python
 import open_clip
@@ -110,5 +119,5 @@ model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
 tokenizer = open_clip.get_tokenizer("local-dir:FOLDER"{vocabulary})
 ```
 
-The configuration of the run that made it lies beside this folder.
+FOLDER is where this lies; from the hub, `hf download REPOSITORY --local-dir FOLDER` brings it there.
 """

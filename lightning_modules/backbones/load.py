@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from configs.errors import CheckpointError, ConfigError
 from configs.schema.model import ModelConfig
 from lightning_modules.backbones.backbone import Backbone
-from lightning_modules.backbones.checkpoint import load_weights
+from lightning_modules.backbones.checkpoint import Loaded, load_weights
 from lightning_modules.backbones.export import HEAD_FILE
 from lightning_modules.backbones.tokenizer import MERGES_FILE, Tokenizer
 from lightning_modules.heads import HyperbolicHead
@@ -29,10 +30,11 @@ def load_backbone(config: ModelConfig) -> Backbone:
     """The model of a configuration, on the CPU, in eval mode.
 
     A tag's activation wins over the architecture's: `ViT-B-32` with `openai` gets QuickGELU, which it was trained with.
-    With a checkpoint and no tag there is nothing to tell, and the name must: `ViT-B-32-quickgelu`.
+    With a checkpoint and no tag only the name can tell, `ViT-B-32-quickgelu`, and there is a warning where it does not.
 
     Raises:
-        ConfigError: unknown architecture or tag, or a tag for a model that brings its own weights.
+        ConfigError: unknown architecture or tag, or a tag for a model that brings its own weights; a checkpoint that
+            lacks the text tower, or is OpenAI's where the model has another activation.
         CheckpointError: weights missing, unreadable, or of another architecture.
     """
     reference = f"{_LOCAL}{MINI}" if config.name == "mini" else config.name
@@ -42,12 +44,10 @@ def load_backbone(config: ModelConfig) -> Backbone:
     architecture = _bundled(reference, config) if brings_weights else _registered(reference, config)
     clip = _create(reference, config, architecture)
     if config.checkpoint is not None:
-        whole = load_weights(clip, Path(config.checkpoint))
-        if not whole and not brings_weights and config.pretrained is None:
-            raise ConfigError(
-                f"{config.checkpoint} holds the image tower only and the text tower would be random; "
-                "set model.pretrained to the tag that the checkpoint was trained from"
-            )
+        loaded = load_weights(clip, Path(config.checkpoint))
+        _check_towers(loaded, config, brings_weights)
+        if not brings_weights and not architecture.get("quick_gelu"):
+            _check_activation(loaded, config, reference)
     visual: Any = clip.get_submodule("visual")
     merges = _merges(reference)
     tokenizer = _tokenizer(reference, architecture, merges)
@@ -55,6 +55,43 @@ def load_backbone(config: ModelConfig) -> Backbone:
     backbone.hyperbolic = _head(reference)
     backbone.immunity = _immunity(reference)
     return backbone
+
+
+def _check_towers(loaded: Loaded, config: ModelConfig, brings_weights: bool) -> None:
+    """Raises where the text tower would be random, warns where it is not the one that the image tower was trained with.
+
+    A tower of random weights resembles no other, so that nothing is said about one that replaces it.
+    """
+    if loaded.whole or config.pretrained == _RANDOM:
+        return
+    if not brings_weights and config.pretrained is None:
+        raise ConfigError(
+            f"{config.checkpoint} holds the image tower only and the text tower would be random; "
+            "set model.pretrained to the tag that the checkpoint was trained from"
+        )
+    if not loaded.kin:
+        warnings.warn(
+            f"{config.checkpoint} does not look fine-tuned from {config.pretrained or config.name}, with whose text "
+            "tower it is compared; set model.pretrained to the tag that it was trained from",
+            stacklevel=3,
+        )
+
+
+def _check_activation(loaded: Loaded, config: ModelConfig, name: str) -> None:
+    """For a model without QuickGELU that has a twin with it: weights of one quietly work less well in the other."""
+    twin = f"{name}-quickgelu"
+    if config.pretrained not in (None, _RANDOM) or twin not in open_clip.list_models():
+        return
+    if loaded.openai:
+        raise ConfigError(
+            f"{config.checkpoint} is in OpenAI's form, whose models have QuickGELU, and {config.name} has GELU; set "
+            f"model.name={twin}"
+        )
+    warnings.warn(
+        f"nothing in {config.checkpoint} tells whether it was trained with GELU, as {config.name} has, or QuickGELU, "
+        f"as OpenAI's models; if it comes from those, set model.name={twin}",
+        stacklevel=3,
+    )
 
 
 def _head(reference: str) -> HyperbolicHead | None:
