@@ -113,14 +113,15 @@ class PlannedLoader(DataLoader[Fetched]):
 
 class _Start:
     """What a worker does first: one thread each, as there are many; its own seeds, though nothing here needs any; and
-    leave Ctrl-C to the main process, which may want to finish its step."""
+    leave Ctrl-C and a scheduler's warnings to the main process, which may want to finish its step."""
 
     def __init__(self, seed: int, rank: int) -> None:
         self.seed = seed
         self.rank = rank
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         torch.set_num_threads(1)
         seed = _seed(self.seed, self.rank, 1 + worker)
         random.seed(seed)

@@ -9,7 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from configs.errors import CheckpointError, TrainingError
 from experiments.atomic import replacing
-from experiments.watch import Stop, kept, window_ends
+from experiments.stop import Stop
+from experiments.watch import kept, window_ends
+from lightning_modules.sharding import local
 
 _HASH = "config_hash"
 
@@ -56,12 +58,27 @@ class CheckpointFile(CheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Saves every `every` steps, after the last one, and before a requested stop; never weights that are not finite."""
+    """Saves every `every` steps, after the last one, and before a requested stop; never weights that are not finite.
 
-    def __init__(self, path: Path, every: int, stop: Stop) -> None:
+    Where a validation is due as well, the checkpoint follows it, so that it holds what was learnt from it. A requested
+    stop does not wait for one, unless it is the last: the resumed run makes up for it before its next step.
+    """
+
+    def __init__(self, path: Path, every: int, validate_every: int, stop: Stop) -> None:
         self.path = path
         self.every = every
+        self.validate_every = validate_every
         self.stop = stop
+        self._validated = 0  # the last step that was
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes up for a validation that a stop left out."""
+        if self._validates(trainer.global_step) and trainer.global_step != self._validated:
+            validation = trainer.fit_loop.epoch_loop.val_loop
+            validation.restarting = False  # none of it was done
+            trainer.validating = True
+            validation.run()
+            trainer.training = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -73,30 +90,50 @@ class Checkpoints(Callback):
             Interrupted: after the save that precedes a requested stop.
         """
         step = trainer.global_step
-        due = step % self.every == 0 or step == trainer.max_steps or self.stop.agreed
-        if window_ends(trainer, batch_idx) and due:
-            self._check_weights(trainer, pl_module)
-            self._save(trainer)
+        waits = self._validates(step) and (step == trainer.max_steps or not self.stop.agreed)
+        if window_ends(trainer, batch_idx) and not waits:
+            self._save_where_due(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves where the step that was validated is due for it; raises as the end of a batch does."""
+        self._validated = trainer.global_step
+        self._save_where_due(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated": self._validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validated = state_dict["validated"]
+
+    def _validates(self, step: int) -> bool:
+        return self.validate_every > 0 and step > 0 and step % self.validate_every == 0
+
+    def _save_where_due(self, trainer: Trainer, module: LightningModule) -> None:
+        step = trainer.global_step
+        if step % self.every == 0 or step == trainer.max_steps or self.stop.agreed:
+            self._check_weights(trainer, module)
+            trainer.save_checkpoint(self.path)
+            settle(trainer, self.path)
             # Not trainer.should_stop: it would run a whole validation first.
             if self.stop.agreed:
                 raise self.stop.interruption(step, self.path)
 
     def _check_weights(self, trainer: Trainer, module: LightningModule) -> None:
-        trained = [parameter.detach() for parameter in module.parameters() if parameter.requires_grad]
-        if trained and not torch.stack([weight.isfinite().all() for weight in trained]).all():
+        shares = [local(weight.detach()) for weight in module.parameters() if weight.requires_grad]
+        finite = not shares or bool(torch.stack([share.isfinite().all() for share in shares]).all())
+        if not trainer.strategy.reduce_boolean_decision(finite):
             raise TrainingError(
                 f"weights are not finite after step {trainer.global_step} (its gradient overflowed); {kept(self.path)};"
                 " lower optim.lr or set trainer.clip_norm"
             )
 
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
-        file = trainer.strategy.checkpoint_io
-        failure = trainer.strategy.broadcast(file.failure if isinstance(file, CheckpointFile) else "")
-        if failure:
-            raise TrainingError(
-                f"{failure}; {kept(self.path)}; free some space and start the same command again to go on"
-            )
+
+def settle(trainer: Trainer, checkpoint: Path) -> None:
+    """Raises TrainingError on every rank where rank 0 could not write a file of the run."""
+    file = trainer.strategy.checkpoint_io
+    failure = trainer.strategy.broadcast(file.failure if isinstance(file, CheckpointFile) else "")
+    if failure:
+        raise TrainingError(f"{failure}; {kept(checkpoint)}; free some space and start the same command again to go on")
 
 
 def _first_line(error: Exception) -> str:

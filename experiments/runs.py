@@ -2,10 +2,9 @@
 
 import fcntl
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,20 +13,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from configs.compose import Composed
 from configs.errors import UserError
 from experiments.atomic import write_text
+from experiments.requeue import requeue
 from experiments.status import Status, now
+from experiments.stop import Interrupted, Stop
+from experiments.wall_time import WallTime
 
 
 def rank() -> int:
     """This process's among all of the run, also before there is a Trainer."""
     return int(getattr(rank_zero_only, "rank", 0))
-
-
-class Interrupted(Exception):
-    """A signal ended the run after a step that is saved; `exit_code` is what a shell expects (128 + signal)."""
-
-    def __init__(self, signal_number: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 @dataclass(frozen=True)
@@ -38,11 +32,14 @@ class Run:
     name: str
     config_hash: str
     seed: int
+    stop: Stop = field(default_factory=Stop, compare=False)  # of this attempt
 
     @staticmethod
     def of(composed: Composed) -> "Run":
-        """The run of a composed configuration; nothing is written."""
-        return Run(composed.run_folder, composed.config.name, composed.hash, composed.config.seed)
+        """The run of a composed configuration, whose wall time begins now; nothing is written."""
+        config = composed.config
+        stop = Stop(WallTime.of(config.trainer.wall_minutes))
+        return Run(composed.run_folder, config.name, composed.hash, config.seed, stop)
 
     @property
     def checkpoint(self) -> Path:
@@ -96,12 +93,29 @@ class Run:
         write_text(self.folder / "config.inputs.json", json.dumps(asdict(composed.inputs), indent=2) + "\n")
 
     @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Around all work of a run: signals and the wall time end it, and SLURM is asked for another attempt where that
+        is this run's to do. Of nested ones the outermost asks: as soon as SLURM is asked, it ends the job.
+
+        Raises:
+            Interrupted: at once, except within a fit (Stop).
+        """
+        nested = self.stop.heard
+        with self.stop.listening():
+            try:
+                yield
+            except Interrupted as interruption:
+                if not nested:
+                    requeue(interruption.signal_number)
+                raise
+
+    @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keeps the status up to date around the work of a run: running, then finished, interrupted or failed.
+        """An attempt that keeps the status up to date: running, then finished, interrupted or failed.
 
         Raises UserError where another process is at work on the same run.
         """
-        with self._lock():
+        with self.attempt(), self._lock():
             self.start()
             try:
                 yield
@@ -109,7 +123,23 @@ class Run:
                 with suppress(OSError):  # a full disk must not hide what went wrong
                     self.report(**_outcome(error))
                 raise
-            self.report(state="finished", message="")
+            self.report(state="finished")
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """An attempt at measuring. `measuring` in the status tells what cut it short; the state remains training's."""
+        with self.attempt():
+            self._tell("")
+            try:
+                yield
+            except Interrupted as interruption:
+                self._tell(str(interruption))
+                raise
+
+    def _tell(self, measuring: str) -> None:
+        status = self.status
+        if status is not None and status.state != "running" and status.measuring != measuring:
+            self.report(measuring=measuring)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -134,6 +164,6 @@ class Run:
 
 def _outcome(error: BaseException) -> dict[str, Any]:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
-        return {"state": "interrupted", "message": str(error) or signal.Signals.SIGINT.name}
+        return {"state": "interrupted", "message": str(error) or "SIGINT"}
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return {"state": "failed", "message": f"{kind}{error}"}

@@ -23,17 +23,34 @@ class Status:
     """State of a run.
 
     `step` of `steps` optimiser steps are in the last report. A `running` status whose process `pid` on `host` is gone
-    belongs to a run that was killed: starting it again resumes it.
+    belongs to a run that was killed: starting it again resumes it. `measuring` says what interrupted the last
+    measurement; empty where nothing did.
     """
 
     state: State
     step: int = 0
     steps: int | None = None
     message: str = ""
+    measuring: str = ""
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=platform.node)
     started: str = field(default_factory=now)
     updated: str = field(default_factory=now)
+
+    @property
+    def killed(self) -> bool:
+        """Whether the process that reported itself running is gone. Another host's counts as alive."""
+        return self.state == "running" and self.host == platform.node() and not _alive(self.pid)
+
+    @property
+    def unfinished(self) -> str:
+        """In words, where training ended before its end: "was killed at step 7 of 20"; empty otherwise."""
+        state = "killed" if self.killed else self.state
+        if state in ("running", "finished"):
+            return ""
+        what = {"killed": "was killed", "interrupted": "was interrupted", "failed": "failed"}[state]
+        of = f" of {self.steps}" if self.steps else ""
+        return f"{what} at step {self.step}{of}" + (f": {self.message}" if self.message else "")
 
     def write(self, path: Path) -> None:
         """Replaces the file atomically."""
@@ -43,3 +60,13 @@ class Status:
     def read(path: Path) -> "Status | None":
         """The status that was last written, or None where there is none."""
         return Status(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -1,11 +1,8 @@
-"""Watches a fit: a loss that is not finite ends it, a signal ends it after the step."""
+"""Watches a fit: a loss that is not finite ends it; a signal, or the end of its time, ends it after the step."""
 
-import signal
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -13,11 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from configs.errors import TrainingError
-from experiments.runs import Interrupted
+from experiments.stop import TIME_IS_OVER, Stop
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEYS_SHOWN = 8
-PATIENCE_S = 1.0
+LOOK_S = 5.0  # between two looks, where steps take long
 
 
 def window_ends(trainer: Trainer, batch_index: int) -> bool:
@@ -30,51 +26,14 @@ def kept(checkpoint: Path) -> str:
     return f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was saved yet"
 
 
-class Stop:
-    """Turns Ctrl-C or SIGTERM into a request to stop after the step. Another Ctrl-C, a second later, stops at once;
-    launchers that pass signals on make two of one."""
-
-    def __init__(self) -> None:
-        self.signal_number = 0
-        self.agreed = False  # by all ranks, at the same step
-        self._since = 0.0
-
-    def request(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        if not self.signal_number:
-            self.signal_number, self._since = number, time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() - self._since > PATIENCE_S:
-            raise KeyboardInterrupt
-
-    def listen(self) -> None:
-        """Installs the handler; again in training, just before which Lightning installs its own."""
-        for number in SIGNALS:
-            signal.signal(number, self.request)
-
-    def interruption(self, step: int, checkpoint: Path) -> Interrupted:
-        """What the run ends with."""
-        name = signal.Signals(self.signal_number).name
-        saved = f"{checkpoint} is saved" if checkpoint.exists() else "nothing was saved yet"
-        told = f"{name} at step {step}: {saved}; start the same command again to resume"
-        return Interrupted(self.signal_number, told)
-
-    @contextmanager
-    def listening(self) -> Iterator["Stop"]:
-        """Handles the signals within the block (in the main thread)."""
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.listen()
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 class Watch(Callback):
-    """Looks at the losses, and at the signals, at steps where the host waits for the device anyway.
+    """Looks at the losses, and at what asks for a stop, at steps where the host waits for the device anyway.
 
-    Losses are kept on the device and looked at every `every` steps, and before each checkpoint, so that no bad step is
-    ever saved. All ranks decide alike: with several of them a signal is acted on at such a step too; alone, at once.
+    Losses are kept on the device and looked at every `every` steps, sooner where steps take long, and before each
+    checkpoint, so that no bad step is ever saved. All ranks decide alike, at such a step; one alone stops at once.
+
+    The wall time is over for a fit while there is still time to come to the next look twice, with the longest step that
+    this attempt has seen, its checkpoint and its validation included.
     """
 
     def __init__(self, stop: Stop, checkpoint: Path, every: int, checkpoint_every: int) -> None:
@@ -83,36 +42,57 @@ class Watch(Callback):
         self.every = every
         self.checkpoint_every = checkpoint_every
         self._seen: list[tuple[int, Tensor, list[str]]] = []
+        self._looked = 0  # the last step that was
+        self._stride = 1  # steps from one look to the next, alike on all ranks
+        self._stepped = math.inf  # when the last step ended
+        self._longest = 0.0  # seconds
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signals back from Lightning, which would end the fit without saving."""
-        self.stop.listen()
+        """Starts the clock."""
+        self._looked, self._stepped = trainer.global_step, time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Raises TrainingError for a loss that is not finite; has all ranks agree on a stop after a signal."""
-        step = trainer.global_step if window_ends(trainer, batch_idx) else trainer.global_step + 1
+        """Raises TrainingError for a loss that is not finite; has all ranks agree on a stop."""
+        ended = window_ends(trainer, batch_idx)
+        step = trainer.global_step if ended else trainer.global_step + 1
         self._seen.append((step, outputs["loss"].detach(), batch["key"]))
-        if window_ends(trainer, batch_idx) and self._due(trainer):
-            self._look(trainer)
+        if ended:
+            self._time(trainer)
+            if self._due(trainer):
+                self._look(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Has all ranks agree on a stop that was asked for meanwhile."""
+        self._look(trainer)
+
+    def _time(self, trainer: Trainer) -> None:
+        now = time.monotonic()
+        self._longest, self._stepped = max(self._longest, now - self._stepped), now
+        stride = self._stride if trainer.world_size > 1 else 1
+        if self.stop.wall.left < 2 * stride * self._longest:
+            self.stop.request(TIME_IS_OVER)
 
     def _due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
         regular = step % self.every == 0 or step % self.checkpoint_every == 0 or step == trainer.max_steps
-        return regular or (trainer.world_size == 1 and self.stop.signal_number > 0)
+        slow = step - self._looked >= self._stride
+        return regular or slow or (trainer.world_size == 1 and self.stop.signal_number > 0)
 
     def _look(self, trainer: Trainer) -> None:
         seen, self._seen = self._seen, []
-        bad = ~torch.stack([loss for _, loss, _ in seen]).isfinite()
-        flags = torch.stack(
-            [bad.any().int(), torch.tensor(self.stop.signal_number, dtype=torch.int32, device=bad.device)]
+        bad = [not loss for loss in torch.stack([loss for _, loss, _ in seen]).isfinite().tolist()] if seen else []
+        told = torch.tensor(
+            [any(bad), self.stop.signal_number, self._longest], dtype=torch.float32, device=trainer.strategy.root_device
         )
-        failed, number = trainer.strategy.reduce(flags, reduce_op="max").tolist()
+        failed, number, longest = trainer.strategy.reduce(told, reduce_op="max").tolist()
         if failed:
-            raise TrainingError(self._explain(trainer, seen, bad.tolist()))
+            raise TrainingError(self._explain(trainer, seen, bad))
         if number:
-            self.stop.signal_number, self.stop.agreed = number, True
+            self.stop.signal_number, self.stop.agreed = int(number), True
+        self._looked, self._longest = trainer.global_step, longest
+        self._stride = max(1, min(self.every, int(LOOK_S / max(longest, 1e-3))))
 
     def _explain(self, trainer: Trainer, seen: list[tuple[int, Tensor, list[str]]], bad: list[bool]) -> str:
         mine = [(step, loss.item(), keys) for (step, loss, keys), is_bad in zip(seen, bad, strict=True) if is_bad]

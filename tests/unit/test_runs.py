@@ -10,8 +10,9 @@ import pytest
 
 from configs.errors import TrainingError, UserError
 from experiments.atomic import replacing
-from experiments.runs import Interrupted, Run
+from experiments.runs import Run
 from experiments.status import Status
+from experiments.stop import Interrupted
 
 
 @pytest.fixture
