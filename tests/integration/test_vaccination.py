@@ -26,6 +26,7 @@ from datamodules import build_datamodule
 from datamodules.classification import ClassificationDataModule
 from datamodules.folder import DataFolder
 from experiments.runs import Run
+from experiments.tracking.mirror import Mirror, mirrored
 from experiments.train import fit
 from experiments.vaccinate import BANK as BANK_FOLDER
 from experiments.vaccinate import embedded, trained, vaccinate
@@ -156,11 +157,12 @@ def test_the_bank_is_kept_with_its_selection_and_filed_as_an_artifact(
 ) -> None:
     run, config, _, _ = job()
     config = replace(config, module=NoFinetuning(), attack=NoAttack(), logging=LoggingConfig(wandb="offline"))
-    fit(run, config)
+    with mirrored(run, config) as mirror:
+        fit(run, config, mirror)
     kept = [json.loads(line) for line in (run.folder / BANK_FOLDER / "bank.jsonl").read_text().splitlines()]
     assert [line["text"] for line in kept] == BANK.splitlines()
     assert {line["kept"] for line in kept} == {True}
-    assert "is off for this run" not in capsys.readouterr().err
+    assert "Weights & Biases" not in capsys.readouterr().err
     assert list((run.folder / "wandb").rglob("*.wandb"))
     assert load_backbone(replace(config.model, name=f"local-dir:{run.model}")).immunity is not None
 
@@ -169,7 +171,7 @@ def test_a_bank_that_can_not_be_read_is_told_before_the_training(job: Callable[.
     run, config, _, _ = job()
     (tmp_path / "bank.txt").unlink()
     with pytest.raises(UserError, match=r"bank\.txt"):
-        fit(run, config)
+        fit(run, config, Mirror(run, config))
     assert not run.metrics.exists()
 
 
