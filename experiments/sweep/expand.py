@@ -11,7 +11,10 @@ from typing import Any
 from configs.compose import compose
 from configs.errors import ConfigError
 from configs.layers import override_layer
-from experiments.sweep.spec import EXPERIMENT, Choice, Sweep
+from configs.schema import ExperimentConfig
+from configs.schema.data import OpenWorldData
+from experiments.sweep.parameter import Choice, fixed
+from experiments.sweep.spec import EXPERIMENT, Sweep
 from experiments.sweep.trial import Trial
 
 
@@ -24,9 +27,28 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Trial]:
     Raises:
         ConfigError: a trial that can't be composed, or two trials that are one run.
     """
-    trials = [_trial(sweep, setting) for setting in settings(_pinned(sweep, overrides))]
+    trials = [composed_trial(sweep, setting) for setting in settings(pinned(sweep, overrides))]
     _distinct(sweep, trials)
     return trials
+
+
+def any_trial(sweep: Sweep) -> Trial:
+    """Some trial of a search, always the same one: whether it can be composed, and where its run is, is known early."""
+    return composed_trial(sweep, {key: one.draw(Random(sweep.name)) for key, one in sweep.parameters.items()})
+
+
+def only_trial(sweep: Sweep, overrides: Sequence[str]) -> Trial:
+    """The one trial that key=value names, as an agent of W&B asks for it.
+
+    Raises:
+        ConfigError: a parameter with a choice left; a trial that can't be composed.
+    """
+    whole = pinned(sweep, overrides)
+    free = [key for key, parameter in whole.parameters.items() if not fixed(parameter)]
+    if free:
+        raise ConfigError(f"--trial runs one trial of {sweep.origin}; give {', '.join(free)} as key=value")
+    (setting,) = _grid(whole)
+    return composed_trial(sweep, setting)
 
 
 def settings(sweep: Sweep) -> list[dict[str, Any]]:
@@ -43,7 +65,8 @@ def override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
-def _pinned(sweep: Sweep, overrides: Sequence[str]) -> Sweep:
+def pinned(sweep: Sweep, overrides: Sequence[str]) -> Sweep:
+    """The sweep with parameters that key=value sets, for good, whether it had them or not."""
     given = {override.partition("=")[0]: Choice((_value(override),)) for override in overrides}
     return replace(sweep, parameters={**sweep.parameters, **given})
 
@@ -71,16 +94,41 @@ def _draws(sweep: Sweep) -> list[dict[str, Any]]:
     return list({json.dumps(setting, sort_keys=True): setting for setting in drawn}.values())
 
 
-def _trial(sweep: Sweep, setting: Mapping[str, Any]) -> Trial:
-    overrides = [override(key, value) for key, value in setting.items() if key != EXPERIMENT]
-    try:
-        return Trial.of(compose(str(setting[EXPERIMENT]), overrides), setting)
-    except ConfigError as error:
-        raise ConfigError(f"{sweep.origin}, trial '{_title(setting)}': {error}") from error
-
-
 def _title(setting: Mapping[str, Any]) -> str:
     return " ".join(override(key, value) for key, value in setting.items())
+
+
+def composed_trial(sweep: Sweep, setting: Mapping[str, Any]) -> Trial:
+    """The trial with these parameters.
+
+    Raises:
+        ConfigError: it can't be composed, or the sweep is a search and this would be measured on what is tested on.
+    """
+    overrides = [override(key, value) for key, value in setting.items() if key != EXPERIMENT]
+    try:
+        composed = compose(str(setting[EXPERIMENT]), overrides)
+        if sweep.method == "bayes":
+            _check_search(sweep, composed.config)
+    except ConfigError as error:
+        raise ConfigError(f"{sweep.origin}, trial '{_title(setting)}': {error}") from error
+    return Trial.of(composed, setting)
+
+
+def _check_search(sweep: Sweep, config: ExperimentConfig) -> None:
+    """A search chooses by its metric; what is chosen by the test split, or by the unknown of the test, is no test."""
+    name = sweep.metric[0] if sweep.metric else ""
+    data = config.data
+    tested = {*data.near_ood, *data.far_ood, "near", "far"} if isinstance(data, OpenWorldData) else set()
+    if config.evaluation.split != "val":
+        raise ConfigError(
+            f"evaluation.split is {config.evaluation.split}, and a search must not see it; set evaluation.split to val"
+        )
+    if name.split("/")[-1] in tested:
+        raise ConfigError(
+            f"{name} is measured on data of the test; let the search have a metric of the validation split"
+        )
+    if sweep.halving and not config.trainer.validate_every:
+        raise ConfigError(f"{sweep.halving.watch} is never measured; set trainer.validate_every")
 
 
 def _distinct(sweep: Sweep, trials: Sequence[Trial]) -> None:

@@ -6,17 +6,20 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments.status import State, now
 from experiments.sweep.claim import Claim, exclusive
 from experiments.sweep.trial import Trial
+
+TrialState = Literal[State, "queued", "pruned"]
 
 
 @dataclass(frozen=True)
 class Event:
     """What became of the trial with this identity.
 
+    state    also `queued`, in the array of a cluster; `pruned`, ended by a search before its time.
     folder   the run's.
     log      where its processes wrote.
     seconds  since the attempt began.
@@ -24,7 +27,7 @@ class Event:
     """
 
     trial: str
-    state: State
+    state: TrialState
     folder: str
     log: str
     seconds: float = 0.0
@@ -55,7 +58,7 @@ class Ledger:
         event = last.get(trial.identity)
         return event is not None and event.state == "finished" and (trial.folder / "results.jsonl").exists()
 
-    def record(self, trial: Trial, state: State, seconds: float = 0.0, message: str = "") -> None:
+    def record(self, trial: Trial, state: TrialState, seconds: float = 0.0, message: str = "") -> None:
         """Adds an event; several processes may do so at once."""
         event = Event(trial.identity, state, str(trial.folder), str(self.log(trial)), round(seconds, 1), message)
         with exclusive(self.folder), (self.folder / "trials.jsonl").open("ab+") as file:

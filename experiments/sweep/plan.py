@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
 from experiments.atomic import write_text
+from experiments.sweep.claim import exclusive
 from experiments.sweep.trial import Trial
 
 
@@ -26,6 +27,14 @@ class Plan:
         """Replaces the plan in a sweep's folder."""
         fields = {**asdict(self), "trials": [trial.as_dict(folder) for trial in self.trials]}
         write_text(folder / "plan.json", json.dumps(fields, indent=2) + "\n")
+
+    def add(self, trial: Trial, folder: Path) -> None:
+        """Puts a trial into the plan of a sweep's folder, which is this one where there is none yet; several processes
+        may do so at once."""
+        with exclusive(folder):
+            plan = Plan.read(folder) if (folder / "plan.json").exists() else self
+            if trial.identity not in {one.identity for one in plan.trials}:
+                replace(plan, trials=(*plan.trials, trial)).write(folder)
 
     @staticmethod
     def read(folder: Path) -> "Plan":

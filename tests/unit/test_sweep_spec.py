@@ -9,11 +9,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from configs.errors import ConfigError
 from configs.layers import CONFIGS, fragment_names, override_layer
 from experiments.cli import main
-from experiments.sweep.expand import expand, override, settings
+from experiments.sweep import ENGINES, assign
+from experiments.sweep.expand import any_trial, composed_trial, expand, only_trial, override, settings
+from experiments.sweep.parameter import Choice
+from experiments.sweep.server import translated
 from experiments.sweep.spec import Sweep, read
 from experiments.sweep.trial import methods
 
@@ -32,6 +36,14 @@ RANDOM = {
         "module.objective.kind": {"values": ["tecoa", "fare"]},
     },
 }
+SEARCH = {"method": "bayes", "run_cap": 3, "metric": {"name": "accuracy/clean/leaf", "goal": "maximize"}}
+
+TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")))  # YAML holds no control characters
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_", min_size=1), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def written(tmp_path: Path, content: Mapping[str, Any]) -> Sweep:
@@ -70,6 +82,61 @@ def test_a_trial_is_what_is_run_and_asked_wherever_it_is_run(tmp_path: Path) -> 
     assert not {zero, one} & set(identities("experiment=quickstart"))
 
 
+def test_every_engine_that_is_given_trials_is_given_the_same(tmp_path: Path) -> None:
+    written(tmp_path, GRID)
+    trials = {
+        name: assign(str(tmp_path / "mine.yaml"), name, 1, ["seed=3", "optim.lr=0.5"]).trials
+        for name, engine in ENGINES.items()
+        if "grid" in engine.expanded
+    }
+    assert set(trials) == {"local", "submitit", "wandb"}
+    assert len(trials["local"]) == 2
+    assert trials["local"] == trials["submitit"] == trials["wandb"]
+
+
+@hypothesis_settings(deadline=None)
+@given(VALUES)
+def test_a_server_hands_every_value_on(value: Any) -> None:
+    """Over the network as JSON, then through what `wandb agent` makes of it, to our command line."""
+    assume("${" not in json.dumps(value))
+    sweep = Sweep("a", "", "", "", "grid", {"optim.lr": Choice((value,))}, None, None, None, {}, (), {})
+    sent = json.loads(json.dumps(translated(sweep)["parameters"]))
+    (received,) = create_sweep_command_args({"args": sent})["args_no_hyphens"]
+    found = override_layer([received]).values["optim"]["lr"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_server_asks_for_the_trials_that_we_expand(place: int) -> None:
+    """Also of those whose settings are sections; a setting that is left out is told."""
+    asked = read("openmoji_vaccination")
+    sent = {key: {"value": one["value"]} for key, one in translated(asked)["parameters"].items() if "value" in one}
+    section = translated(asked)["parameters"]["vaccination"]["values"][place]
+    args = {**sent, "seed": {"value": 1}, "vaccination": {"value": section}}
+    setting = next(
+        one
+        for one in settings(asked)[place:]
+        if one["seed"] == 1 and override("v", one["vaccination"]) == f"v={section}"
+    )
+    assert only_trial(asked, create_sweep_command_args({"args": args})["args_no_hyphens"]) == composed_trial(
+        asked, setting
+    )
+    with pytest.raises(ConfigError, match=r"--trial runs one trial of .*; give vaccination as key=value"):
+        only_trial(asked, ["seed=0"])
+
+
+def test_a_server_is_told_no_key_of_ours(tmp_path: Path) -> None:
+    changes = {"early_terminate": {"type": "hyperband", "min_iter": 2}, "watch": "val/loss", "slurm": {"minutes": 5}}
+    sweep = written(tmp_path, {**RANDOM, **SEARCH, **changes, "compare": {"metrics": ["accuracy/*"]}})
+    told = translated(sweep)
+    assert not {"watch", "slurm", "compare"} & set(told)
+    assert told["early_terminate"] == {"type": "hyperband", "min_iter": 2, "eta": 3}
+    assert told["parameters"]["optim.lr"] == RANDOM["parameters"]["optim.lr"]  # type: ignore[index]
+    assert told["parameters"]["attack.eps_255"]["distribution"] == "uniform"
+    assert told["command"][-3:] == [str(tmp_path / "mine.yaml"), "--trial", "${args_no_hyphens}"]
+
+
 def test_random_draws_are_within_their_bounds_and_the_same_each_time(tmp_path: Path) -> None:
     found = settings(written(tmp_path, RANDOM))
     assert len(found) == 200
@@ -89,14 +156,6 @@ def test_random_draws_are_within_their_bounds_and_the_same_each_time(tmp_path: P
 def test_equal_draws_are_one_trial(tmp_path: Path) -> None:
     content = {**RANDOM, "parameters": {"seed": {"values": [0, 1]}}}
     assert sorted(trial.seed for trial in expand(written(tmp_path, content))) == [0, 1]
-
-
-TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")))  # YAML holds no control characters
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_", min_size=1), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 @hypothesis_settings(deadline=None)
@@ -122,13 +181,13 @@ def test_every_shipped_sweep_says_what_it_claims() -> None:
 
 
 @pytest.mark.parametrize("name", fragment_names("sweep"))
-def test_every_shipped_sweep_has_all_its_seeds_for_all_its_methods(name: str) -> None:
-    seeds: dict[str, set[int]] = {}
-    trials = expand(read(name))
-    for trial in trials:
-        seeds.setdefault(methods(trials)[trial.identity], set()).add(trial.seed)
-    assert len(seeds) > 1
-    assert len({frozenset(found) for found in seeds.values()}) == 1
+def test_every_shipped_sweep_can_be_run_and_a_grid_has_all_its_seeds_for_all_its_methods(name: str) -> None:
+    asked = read(name)
+    assert any_trial(asked).overrides
+    if asked.method == "grid":
+        trials = expand(asked, ["seed=0"])
+        assert len(set(methods(trials).values())) == len(trials) > 1
+        assert len(settings(asked)) == len(trials) * len({setting["seed"] for setting in settings(asked)})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +195,16 @@ def test_every_shipped_sweep_has_all_its_seeds_for_all_its_methods(name: str) ->
     [
         ({"paramaters": {}}, "unknown key paramaters in {file}; did you mean 'parameters'?"),
         ({"method": "gird"}, "did you mean 'grid'?"),
-        ({"method": "bayes"}, "choose from: grid, random"),
+        ({"method": "tpe"}, "choose from: grid, random, bayes"),
+        ({"method": "bayes"}, "run_cap in {file}"),
+        ({"method": "bayes", "run_cap": 3}, "metric in {file}"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1}}, "use method: bayes"),
+        ({"watch": "val/robust_accuracy"}, "use method: bayes"),
+        ({**SEARCH, "early_terminate": {"type": "median"}, "watch": "a"}, "choose from: hyperband"),
+        ({**SEARCH, "early_terminate": {"type": "hyperband"}, "watch": "a"}, "early_terminate.min_iter in {file}"),
+        ({**SEARCH, "early_terminate": {"type": "hyperband", "min_iter": 1}}, "watch, a column of metrics.csv"),
+        ({**SEARCH, "watch": "a"}, "early_terminate in {file}"),
+        ({"slurm": "gpu"}, "slurm in {file} must be a section"),
         ({"method": None}, "method in {file}"),
         ({"parameters": None}, "parameters in {file} must be a section"),
         ({"program": "debug"}, "must name its experiment once"),

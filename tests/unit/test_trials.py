@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.sweep import local
+from experiments.sweep import crew
 from experiments.sweep.claim import STALE_S, Claim
 from experiments.sweep.ledger import Ledger
 from experiments.sweep.local import Agent
@@ -28,7 +28,7 @@ DEAD_PID = 2**22 + 1  # above what a kernel gives out
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "POLL_S", 0.02)
+    monkeypatch.setattr(crew, "POLL_S", 0.02)
 
 
 def trials(tmp_path: Path, count: int) -> list[Trial]:
@@ -242,12 +242,12 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 import test_trials
-from experiments.sweep import local
-local.POLL_S = 0.02
+from experiments.sweep import crew
+crew.POLL_S = 0.02
 folder = Path(sys.argv[1])
 planned = test_trials.trials(folder, 3)
 commands = lambda trial: test_trials.stubborn(trial)
-sys.exit(local.Agent(local.Ledger(folder / "sweep"), planned, 2, commands).run())
+sys.exit(test_trials.Agent(test_trials.Ledger(folder / "sweep"), planned, 2, commands).run())
 """
 
 
@@ -307,7 +307,7 @@ def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)  # will not save itself
         process.send_signal(signal.SIGINT)
-        time.sleep(local.PATIENCE_S + 0.2)
+        time.sleep(crew.PATIENCE_S + 0.2)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
