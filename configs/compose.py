@@ -28,8 +28,10 @@ OUTSIDE_THE_HASH = {
     "vaccination.cache": "where embeddings are kept",
     "data.workers": "the order of samples is a function of seed, epoch and batch alone",
     "data.start_method": "how workers start",
+    "trainer.gradient_checkpointing": "the same numbers, computed twice",
     "trainer.log_every": "how often the log is written",
     "trainer.checkpoint_every": "how often the state is saved",
+    "trainer.wall_minutes": "how long one attempt may take",
     "trainer.threads": "how fast a CPU works",
 }
 

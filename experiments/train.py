@@ -2,9 +2,9 @@
 
 import sys
 import time
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
@@ -21,16 +21,17 @@ from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
 from experiments.metrics_file import MetricsFile
 from experiments.plan import describe
-from experiments.provenance import git_sha
-from experiments.recorder import Sink
-from experiments.runs import Interrupted, Run, rank
+from experiments.runs import Run, rank
+from experiments.stop import Interrupted, Stop
+from experiments.tracking.mirror import Mirror, mirrored
 from experiments.trainer import build_trainer
 from experiments.vaccinate import BANK, vaccinate
-from experiments.watch import Stop
-from experiments.weights_and_biases import Mirror, mirror
 from lightning_modules import antibodies, hierarchy
 from lightning_modules.backbones import Backbone, export, load_backbone
+from lightning_modules.backbones.blocks import compiled, recomputed
+from lightning_modules.ema import assign
 from lightning_modules.hyperbolic import fit_head
+from lightning_modules.sharding import gathered
 
 HEAD_SAMPLES = 128  # images that a hyperbolic head is fitted to before training
 
@@ -54,9 +55,9 @@ def train(composed: Composed, dry_run: bool = False) -> int:
         _say(f"finished already: {run.folder}")
         return 0
     try:
-        with run.recorded():
+        with run.attempt(), mirrored(run, composed.config) as mirror, run.recorded():
             run.describe(composed)
-            fit(run, composed.config)
+            fit(run, composed.config, mirror)
     except Interrupted as interruption:
         _say(str(interruption))
         return interruption.exit_code
@@ -68,12 +69,12 @@ def train(composed: Composed, dry_run: bool = False) -> int:
     return 0
 
 
-def fit(run: Run, config: ExperimentConfig) -> Fitted:
+def fit(run: Run, config: ExperimentConfig, mirror: Mirror) -> Fitted:
     """Trains up to `trainer.steps`, from the run's checkpoint where there is one, vaccinates where that is wanted, and
     exports the model to `run.model`.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
+        Interrupted: after a signal or at the end of the wall time, once the step is finished and saved.
         TrainingError: a loss or weights that are not finite; a checkpoint that can't be written.
         CheckpointError: a checkpoint that is damaged or another configuration's.
     """
@@ -89,18 +90,14 @@ def fit(run: Run, config: ExperimentConfig) -> Fitted:
         antibodies.build(
             config.antibodies[config.vaccination.bank], _labelled(datamodule).class_names, config.vaccination.bank
         )
-    wandb = mirror(run, config.logging, _settings(run, config))
-    try:
-        if not isinstance(config.module, NoFinetuning):
-            _train(run, config, backbone, datamodule, wandb)
-        if config.vaccination is not None:
-            backbone.immunity = vaccinate(run, config, backbone, _labelled(datamodule))
-            if wandb is not None and not rank() and (run.folder / BANK).exists():
-                wandb.keep(run.folder / BANK, f"bank-{config.vaccination.bank}", "bank")
-    finally:
-        if wandb is not None:
-            wandb.close()
+    mirror.note(manifest_digest=datamodule.digest)
+    if not isinstance(config.module, NoFinetuning):
+        backbone = _train(run, config, backbone, datamodule, mirror)
+    if config.vaccination is not None:
+        backbone.immunity = vaccinate(run, config, backbone, _labelled(datamodule))
+        mirror.bank(run.folder / BANK, config.vaccination.bank)
     _export(backbone, run.model)
+    mirror.exported()
     if dist.is_initialized():
         dist.barrier()  # the other ranks may want to read it next
     return Fitted(backbone, datamodule, time.perf_counter() - began)
@@ -112,13 +109,25 @@ def _labelled(datamodule: PlannedDataModule) -> ClassificationDataModule:
 
 
 def _train(
-    run: Run, config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule, wandb: Mirror | None
-) -> None:
+    run: Run, config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule, mirror: Mirror
+) -> Backbone:
     module = build_module(config, backbone.channels_last(), datamodule)
-    sinks: list[Sink] = [MetricsFile(run.metrics), *([wandb] if wandb else [])]
-    with Stop().listening() as stop:
-        trainer = build_trainer(config, run, stop, sinks)
-        _fit(trainer, module, datamodule, run, stop)
+    trainer = build_trainer(config, run, run.stop, [MetricsFile(run.metrics), mirror])
+    with ExitStack() as ways:
+        if config.trainer.gradient_checkpointing:
+            ways.enter_context(recomputed(backbone.visual))
+        if config.trainer.compile != "none":
+            ways.enter_context(compiled(backbone.visual))
+        _fit(trainer, module, datamodule, run, run.stop)
+    return _whole(backbone, config) if config.trainer.strategy == "fsdp" else backbone
+
+
+def _whole(backbone: Backbone, config: ExperimentConfig) -> Backbone:
+    """A model as it was loaded, with the weights of one that was shared out."""
+    whole = load_backbone(config.model).channels_last()
+    assign(dict(whole.clip.state_dict()), {name: gathered(value) for name, value in backbone.clip.state_dict().items()})
+    whole.hyperbolic = backbone.hyperbolic
+    return whole
 
 
 def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:
@@ -141,6 +150,7 @@ def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: Plann
             seed=config.seed,
             log_every=config.trainer.log_every,
             validation_attack=config.evaluation.validation_attack,
+            compiled=config.trainer.compile != "none",
         )
     from lightning_modules.pretraining import ContrastivePretraining
 
@@ -169,19 +179,18 @@ def _prepare_head(objective: Objective, backbone: Backbone, datamodule: Classifi
 def _fit(trainer: Trainer, module: LightningModule, datamodule: PlannedDataModule, run: Run, stop: Stop) -> None:
     resume = run.checkpoint if run.checkpoint.exists() else None
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    except (UserError, Interrupted):
+        with stop.postponed():
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    except Interrupted:
+        run.report(step=trainer.global_step)
+        raise
+    except UserError:
         raise
     except BaseException as error:
         # A second Ctrl-C, or a SIGTERM that reached the loader's workers as well, cuts the step short.
         if stop.signal_number:
             raise stop.interruption(trainer.global_step, run.checkpoint) from error
         raise
-
-
-def _settings(run: Run, config: ExperimentConfig) -> dict[str, Any]:
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return {**asdict(config), "config_hash": run.config_hash, "git_sha": git_sha(), "command": " ".join(command)}
 
 
 @rank_zero_only

@@ -11,14 +11,20 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from configs.schema import ExperimentConfig
 from configs.schema.trainer import TrainerConfig
+from experiments.averaging import Averaging
 from experiments.checkpoints import CheckpointFile, Checkpoints
+from experiments.cluster import cluster
+from experiments.early_stopping import EarlyStopping
 from experiments.open_world_bar import OpenWorldBar
 from experiments.probe_bar import ProbeBar
 from experiments.recorder import Recorder, Sink, StepSeed
 from experiments.runs import Run
+from experiments.stop import Stop
 from experiments.superclass_bar import SuperclassBar
 from experiments.train_bar import Bar
-from experiments.watch import Stop, Watch
+from experiments.watch import Watch
+from lightning_modules.precision import Bfloat16
+from lightning_modules.sharded_strategy import ShardedStrategy
 
 _NOISE = (
     r".*does not have many workers.*",
@@ -34,7 +40,8 @@ def build_trainer(experiment: ExperimentConfig, run: Run, stop: Stop, sinks: Seq
     """The Trainer of a run: its devices and precision, its files, its signals. Metrics go to the sinks."""
     config = experiment.trainer
     return Trainer(
-        **_machine(config),
+        **_machine(config, [CheckpointFile(run.config_hash)]),
+        strategy=_strategy(config),
         max_steps=config.steps,
         max_epochs=-1,
         accumulate_grad_batches=config.accumulate,
@@ -45,21 +52,21 @@ def build_trainer(experiment: ExperimentConfig, run: Run, stop: Stop, sinks: Seq
         num_sanity_val_steps=0,
         deterministic=config.deterministic or None,
         callbacks=_callbacks(config, run, stop, sinks),
-        plugins=[CheckpointFile(run.config_hash)],
         default_root_dir=run.folder,
     )
 
 
 def build_tester(experiment: ExperimentConfig, label: str) -> Trainer:
-    """A Trainer that measures: the run's devices and precision, nothing written."""
+    """A Trainer that measures: the run's devices and precision, whole models, nothing written."""
     config = experiment.trainer
     return Trainer(
-        **_machine(config),
+        **_machine(config, []),
+        strategy=_replicas(config),
         callbacks=[ProbeBar(label), SuperclassBar(label), OpenWorldBar(label)],
     )
 
 
-def _machine(config: TrainerConfig) -> dict[str, Any]:
+def _machine(config: TrainerConfig, plugins: Sequence[Any]) -> dict[str, Any]:
     """What every Trainer of this project has: the configured devices, and none of Lightning's own extras."""
     quiet()
     if config.threads is not None:
@@ -68,8 +75,8 @@ def _machine(config: TrainerConfig) -> dict[str, Any]:
         "accelerator": config.accelerator,
         "devices": config.devices,
         "num_nodes": config.nodes,
-        "strategy": _strategy(config),
-        "precision": config.precision,
+        "plugins": [*plugins, *cluster(), *([Bfloat16()] if config.precision == "bf16-true" else [])],
+        "precision": None if config.precision == "bf16-true" else config.precision,
         "inference_mode": False,  # attacks need gradients
         "use_distributed_sampler": False,  # the datamodule slices by rank
         "logger": False,  # see Recorder
@@ -88,18 +95,35 @@ def quiet() -> None:
 
 
 def _strategy(config: TrainerConfig) -> Strategy | Literal["auto"]:
-    if config.devices * config.nodes == 1 and config.strategy == "auto":
+    return ShardedStrategy(config.devices * config.nodes) if config.strategy == "fsdp" else _replicas(config)
+
+
+def _replicas(config: TrainerConfig) -> Strategy | Literal["auto"]:
+    """A whole model on every device.
+
+    Every step has the same graph, as DDP sees it: each trained parameter is used, attacks and reports go around DDP,
+    and nothing that is trained with is a buffer. Told so, DDP fails an assertion of its own at the first batch that it
+    does not synchronise (torch 2.15), so that it is not told where batches are accumulated.
+    """
+    if config.devices * config.nodes == 1 and config.strategy != "ddp":
         return "auto"
-    # Every trained parameter is used in each step; nothing that is trained with is a buffer.
-    return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, broadcast_buffers=False)
+    return DDPStrategy(
+        find_unused_parameters=False,
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,
+        static_graph=config.accumulate == 1,
+    )
 
 
 def _callbacks(config: TrainerConfig, run: Run, stop: Stop, sinks: Sequence[Sink]) -> list[Callback]:
-    """In the order in which they see the end of a batch: a bad step is neither logged nor saved."""
+    """In the order in which they see the end of a batch, and of a validation: a bad step is neither logged nor saved,
+    and what is saved is what was trained."""
     return [
         StepSeed(run.seed),
         Watch(stop, run.checkpoint, config.log_every, config.checkpoint_every),
         Recorder(run, config.log_every, sinks),
-        Checkpoints(run.checkpoint, config.checkpoint_every, stop),
+        *([EarlyStopping(run, config.patience)] if config.patience else []),  # sees the average, where there is one
+        *([Averaging(config.ema)] if config.ema else []),
+        Checkpoints(run.checkpoint, config.checkpoint_every, config.validate_every, stop),
         Bar(run.name, config.log_every),
     ]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -70,6 +71,7 @@ def _groups(
             decays = parameter.ndim >= 2
             slow = next((key for key in lr_factors if key in name), None)
             group = ("decay" if decays else "no_decay") + (f" of {slow}" if slow else "")
+            group += " (shared out)" if isinstance(parameter, DTensor) else ""  # optimisers want one kind in a group
             lr = config.lr * (lr_factors[slow] if slow else 1.0)
             weight_decay = config.weight_decay if decays else 0.0
             groups.setdefault(group, {"name": group, "params": [], "weight_decay": weight_decay, "lr": lr})

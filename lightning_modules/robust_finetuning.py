@@ -1,6 +1,7 @@
 """Adversarial fine-tuning of a CLIP image tower: any objective, any attack."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from lightning_modules.adversary import adversary, untouched
 from lightning_modules.attacks import Adversarial, noise
 from lightning_modules.attacks.losses import cross_entropy
 from lightning_modules.backbones import Backbone, reference_copy
-from lightning_modules.backbones.freezing import Reference, freeze_text
+from lightning_modules.backbones.freezing import Reference, freeze_text, frozen
 from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.backbones.tokens import embed_tokens
 from lightning_modules.class_texts import ClassTexts
@@ -28,6 +29,7 @@ from lightning_modules.hierarchy import Forest
 from lightning_modules.objectives import Embedded, Views
 from lightning_modules.objectives.centres import gathered_labels
 from lightning_modules.optimisation import build_optimizer
+from lightning_modules.sharding import shard
 
 Batch = dict[str, Any]
 
@@ -64,6 +66,7 @@ class RobustFinetuning(LightningModule):
         seed: int,
         log_every: int = 1,
         validation_attack: AttackConfig | None = None,
+        compiled: bool = False,
     ) -> None:
         """
         Args:
@@ -72,6 +75,8 @@ class RobustFinetuning(LightningModule):
             templates: prompts with `{c}` where the name goes.
             log_every: steps between two reports.
             validation_attack: what robust accuracy means in validation; None is the training attack.
+            compiled: whether torch.compile runs the image tower. Its backward gives the gradient of all that requires
+                one, asked for or not, so that attacks then freeze the weights.
         """
         super().__init__()
         self.strict_loading = False  # checkpoints hold what is trained; `on_load_checkpoint` checks it
@@ -86,6 +91,7 @@ class RobustFinetuning(LightningModule):
         self.templates = tuple(templates)
         self.seed = seed
         self.log_every = log_every
+        self.compiled = compiled
         self.val_clean_accuracy = MeanMetric()
         self.val_robust_accuracy = MeanMetric()
         self._reference: Reference | None = None
@@ -109,6 +115,11 @@ class RobustFinetuning(LightningModule):
         """Keeps the original, while a checkpoint is not yet restored and the weights' precision not yet changed."""
         self._reference = reference_copy(self.backbone)
 
+    def configure_model(self) -> None:
+        """Shares out the image tower where the strategy does."""
+        if self.device_mesh is not None:
+            shard(self.backbone.visual, self.device_mesh["data_parallel"])
+
     def on_fit_start(self) -> None:
         """Encodes the classes, once, and drops the original where the objective makes no use of it."""
         wordings = objectives.wordings(self.objective_config, self.forest, self.templates)
@@ -120,14 +131,17 @@ class RobustFinetuning(LightningModule):
             self._reference = None
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Drops padding while the batch is still on the host, where that costs no synchronisation."""
-        return without_padding(batch)
+        """Drops padding while the batch is still on the host, where that costs no synchronisation. A rank that has
+        nothing else keeps it where the tower is shared out, since all ranks have to run it."""
+        nothing = self.device_mesh is not None and not bool(batch["valid"].any())
+        return batch | {"label": batch["label"].clamp_min(0)} if nothing else without_padding(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's loss on adversarial images; one forward and one backward beyond the attack's."""
         pixels, labels, texts = batch["image"], batch["label"], self.texts()
         reference = self._refer(pixels) if self.objective.needs.reference else None
-        adversarial = self._attack_objective(batch, texts.detach(), self.global_step, reference)
+        with self._asked():
+            adversarial = self._attack_objective(batch, texts.detach(), self.global_step, reference)
         views = self._views(pixels, adversarial.pixels, reference)
         copies = labels.repeat(self.objective.needs.adversaries)
         texts = self._attack_texts(views, copies, texts)
@@ -142,11 +156,14 @@ class RobustFinetuning(LightningModule):
         pixels, labels = batch["image"], batch["label"]
         if len(labels):
             texts = self.texts()
-            adversarial = self._attack_classification(batch, texts).pixels
-            self.val_clean_accuracy.update(self._correct(self.backbone.embed_image(pixels), labels, texts))
-            self.val_robust_accuracy.update(self._correct(self.backbone.embed_image(adversarial), labels, texts))
-        found = {"val/clean_accuracy": self.val_clean_accuracy, "val/robust_accuracy": self.val_robust_accuracy}
-        self.log_dict(found, on_epoch=True, batch_size=len(labels))
+            with self._asked():
+                adversarial = self._attack_classification(batch, texts).pixels
+            counts = batch["valid"].float()
+            self.val_clean_accuracy.update(self._correct(self.backbone.embed_image(pixels), labels, texts), counts)
+            found = self._correct(self.backbone.embed_image(adversarial), labels, texts)
+            self.val_robust_accuracy.update(found, counts)
+        metrics = {"val/clean_accuracy": self.val_clean_accuracy, "val/robust_accuracy": self.val_robust_accuracy}
+        self.log_dict(metrics, on_epoch=True, batch_size=len(labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what is trained: the rest comes from the model that the run starts from."""
@@ -166,6 +183,10 @@ class RobustFinetuning(LightningModule):
     @property
     def _trained(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+    def _asked(self) -> AbstractContextManager[None]:
+        """Around an attack."""
+        return frozen(self.backbone.visual) if self.compiled else nullcontext()
 
     def _attack_objective(
         self, batch: Batch, texts: Tensor, step: int, reference: Embedded | None = None

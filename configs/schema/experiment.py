@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from configs.errors import ConfigError, FieldError, did_you_mean
 from configs.schema.antibodies import BankConfig
-from configs.schema.attack import Attack, NoAttack, labelless
+from configs.schema.attack import APGD, PGD, Attack, NoAttack, labelless
 from configs.schema.checks import at_least
 from configs.schema.data import ClassificationData, Data, ImageTextData
 from configs.schema.evaluation import EvaluationConfig
@@ -13,6 +13,7 @@ from configs.schema.hierarchy import HierarchyConfig
 from configs.schema.logging import LoggingConfig
 from configs.schema.model import ModelConfig
 from configs.schema.module import ContrastivePretraining, Module, NoFinetuning, OptimConfig, RobustFinetuning
+from configs.schema.objective import TGAZSR, Hierarchical
 from configs.schema.trainer import TrainerConfig
 from configs.schema.vaccination import VaccinationConfig
 
@@ -41,6 +42,8 @@ class ExperimentConfig:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise FieldError("name", f"becomes a folder: letters, digits and _ . - only, got '{self.name}'")
         self._check_optimiser()
+        self._check_patience()
+        self._check_shares()
         self._check_data()
         self._check_attacks()
         self._check_vaccination()
@@ -54,6 +57,43 @@ class ExperimentConfig:
             )
         if self.optim.fused and self.optim.kind != "adamw":
             raise ConfigError(f"optim.fused=true needs optim.kind=adamw, got {self.optim.kind}")
+
+    def _check_patience(self) -> None:
+        if self.trainer.patience is not None and not isinstance(self.module, RobustFinetuning):
+            raise ConfigError(
+                f"trainer.patience waits for a better robust accuracy, and module.kind={self.module.kind} validates "
+                "without; leave it out"
+            )
+
+    def _check_shares(self) -> None:
+        """Where every rank holds a share of the image tower, all of them have to run it equally often."""
+        if self.trainer.strategy != "fsdp":
+            return
+        why = "trainer.strategy=fsdp shares out the image tower alone, and"
+        if not isinstance(self.module, RobustFinetuning):
+            raise ConfigError(f"{why} module.kind={self.module.kind} trains or uses more; set trainer.strategy=ddp")
+        objective = self.module.objective
+        if isinstance(objective, TGAZSR):
+            raise ConfigError(
+                f"{why} module.objective.kind={objective.kind} reads its weights from outside; set trainer.strategy=ddp"
+            )
+        if isinstance(objective, Hierarchical) and self.trainer.clip_norm is not None:
+            raise ConfigError(
+                f"{why} module.objective.kind={objective.kind} trains other weights beside it, so that "
+                "trainer.clip_norm would clip by a part of the gradient; leave it out, or set trainer.strategy=ddp"
+            )
+        if self.trainer.compile != "none":
+            raise ConfigError("trainer.strategy=fsdp and trainer.compile are not tested together; set one of them")
+        for key, attack in self._training_attacks.items():
+            if attack is not None and not isinstance(attack, NoAttack | PGD | APGD):
+                raise ConfigError(
+                    f"{key}.kind={attack.kind} asks the model as often as its samples need, and under "
+                    "trainer.strategy=fsdp all ranks must ask alike; choose pgd or apgd, or trainer.strategy=ddp"
+                )
+
+    @property
+    def _training_attacks(self) -> dict[str, Attack | None]:
+        return {"attack": self.attack, "evaluation.validation_attack": self.evaluation.validation_attack}
 
     def _check_data(self) -> None:
         world = self.trainer.devices * self.trainer.nodes
@@ -75,8 +115,7 @@ class ExperimentConfig:
             raise ConfigError(f"module.kind={self.module.kind} validates on clean pixels; leave out validation_attack")
 
     def _check_attacks(self) -> None:
-        training = {"attack": self.attack, "evaluation.validation_attack": self.evaluation.validation_attack}
-        for key, attack in training.items():
+        for key, attack in self._training_attacks.items():
             if attack is not None and labelless(attack):
                 raise ConfigError(
                     f"{key}.loss={getattr(attack, 'loss', None)} is for measuring; set it to objective, with "

@@ -8,7 +8,7 @@ import torch
 
 from configs.compose import compose
 from configs.schema.model import ModelConfig
-from experiments.plan import passes
+from experiments.passes import passes
 from experiments.runs import Run
 from experiments.train import train
 from lightning_modules.backbones import Backbone, load_backbone
@@ -117,11 +117,17 @@ def test_accumulated_batches_are_one_big_batch(experiment_file: Experiment, obje
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_reduced_precision_trains_and_respects_the_budget(experiment_file: Experiment, precision: str) -> None:
-    composed = compose(experiment_file(trainer=QUICK | {"precision": precision}))
+    composed = compose(
+        experiment_file(
+            trainer=QUICK | {"precision": precision, "steps": 24}, optim={"lr": 0.01, "schedule": "constant"}
+        )
+    )
     assert train(composed) == 0
     run = Run.of(composed)
-    assert column(run, "train/loss").isfinite().all()
-    assert column(run, "train/perturbation_linf_255").max() <= 8 + 1e-3
+    losses = column(run, "train/loss")
+    assert losses.isfinite().all()
+    assert losses[-6:].mean() < losses[:6].mean()
+    assert column(run, "train/perturbation_linf_255").max() <= 8 + 1e-4
     start, end = load_backbone(composed.config.model), load_backbone(ModelConfig(f"local-dir:{run.model}"))
     moved = [torch.equal(one, two) for one, two in zip(start.visual.parameters(), end.visual.parameters(), strict=True)]
     assert not any(moved)
@@ -174,7 +180,7 @@ def test_passes_are_what_the_step_does(experiment_file: Experiment, monkeypatch:
     attack = {"kind": "pgd", "steps": 3, "restarts": 2}
     composed = compose(experiment_file(module=module, attack=attack, trainer=QUICK | {"log_every": 100}))
     assert train(composed) == 0
-    assert len(forwards) == 3 * passes(composed.config)[0]
+    assert len(forwards) == 3 * passes(composed.config).forwards
 
 
 def test_equal_configurations_train_equal_models(experiment_file: Experiment, tmp_path: Path) -> None:

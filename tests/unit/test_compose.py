@@ -264,6 +264,13 @@ def test_a_wrong_override_names_key_value_remedy_and_the_command_line(override: 
         ["optim.fused=true", "optim.kind=sgd"],
         ["data.batch_size=10", "trainer.devices=4"],
         ["module.kind=contrastive_pretraining"],
+        ["trainer.patience=3"],
+        ["trainer.patience=3", "trainer.validate_every=999999"],
+        ["trainer.ema=1"],
+        ["trainer.strategy=fsdp", "attack={kind: auto_attack, steps: 2}"],
+        ["trainer.strategy=fsdp", "evaluation.validation_attack={kind: square, queries: 9}"],
+        ["trainer.strategy=fsdp", "module.objective={kind: tga_zsr}"],
+        ["trainer.strategy=fsdp", "trainer.compile=default"],
     ],
 )
 def test_impossible_combinations_name_their_keys(overrides: list[str]) -> None:
@@ -273,6 +280,11 @@ def test_impossible_combinations_name_their_keys(overrides: list[str]) -> None:
 
 def test_pretraining_with_an_adversary_is_refused() -> None:
     assert "attack.kind=none" in message("pretrain_mini", "attack.kind=pgd")
+
+
+def test_pretraining_has_no_robust_accuracy_to_wait_for_and_two_towers_to_share() -> None:
+    assert "trainer.patience" in message("pretrain_mini", "trainer.patience=3")
+    assert "trainer.strategy=fsdp" in message("pretrain_mini", "trainer.strategy=fsdp")
 
 
 @pytest.mark.parametrize("override", ["steps", "=3", "a..b=3", "a[0]=3", "trainer.steps=[1", "base=x.yaml"])
@@ -353,9 +365,11 @@ OTHER_VALUES: dict[str, str] = {
     "vaccination.cache": "elsewhere",
     "data.workers": "0",
     "data.start_method": "spawn",
+    "trainer.gradient_checkpointing": "true",
     "trainer.log_every": "99",
     "trainer.checkpoint_every": "99",
     "trainer.threads": "3",
+    "trainer.wall_minutes": "7",
 }
 
 
@@ -384,6 +398,8 @@ def test_a_bank_reaches_the_hash_where_the_model_is_vaccinated_with_it() -> None
         "trainer.steps=151",
         "trainer.devices=2",
         "trainer.precision=bf16-mixed",
+        "trainer.compile=default",
+        "trainer.ema=0.9",
         "data.batch_size=32",
         "data.folder=other",
         "attack.eps_255=4",
