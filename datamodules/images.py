@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from configs.errors import DataError
@@ -91,6 +91,8 @@ def decode(encoded: bytes, image_size: int | None = None) -> Image.Image:
         if image.getexif().get(ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
         return _rgb(image)
+    except UnidentifiedImageError as error:  # whose text is of the object in memory
+        raise DataError("the image can't be decoded (it is of no format that Pillow knows)") from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds, and document none
         raise DataError(
             f"the image can't be decoded ({str(error).splitlines()[0] if str(error) else error!r})"

@@ -114,7 +114,7 @@ def _in_band(bank: Bank, features: Tensor, cosines: Cosines, rules: BandSelectio
         band = rules.bands.get(family, rules.band)
         _drop_foreign(bank, cosines, band, members, reasons)
         _drop_outside(bank, cosines, band, members, reasons)
-    _check(bank, before - _remaining(bank, reasons))
+    _check(bank, before - _remaining(bank, reasons), rules)
     return reasons
 
 
@@ -179,10 +179,12 @@ def _remaining(bank: Bank, reasons: Sequence[str | None]) -> set[int]:
     return {owner for owner, reason in zip(bank.owners, reasons, strict=True) if reason is None and owner >= 0}
 
 
-def _check(bank: Bank, emptied: set[int]) -> None:
+def _check(bank: Bank, emptied: set[int], rules: BandSelection) -> None:
     if emptied:
-        names = [bank.class_names[owner] for owner in sorted(emptied)]
-        raise ConfigError(
-            f"the band of antibodies.{bank.name} drops every antibody of {some(names)}; set its scale to quantile, as "
-            f"in antibodies.{bank.name}.selection.band.scale=quantile with safe=0.1 and risk=0.9, or widen it"
-        )
+        names = some([bank.class_names[owner] for owner in sorted(emptied)])
+        key = f"antibodies.{bank.name}.selection.band"
+        if any(band.scale == "absolute" for band in (rules.band, *rules.bands.values())):
+            advice = f"set its scale to quantile, as in {key}.scale=quantile with safe=0.1 and risk=0.9, or widen it"
+        else:  # whose own ends leave one at least
+            advice = f"they are near other classes: raise {key}.foreign, 1 at most"
+        raise ConfigError(f"the band of antibodies.{bank.name} drops every antibody of {names}; {advice}")

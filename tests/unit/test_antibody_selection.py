@@ -167,6 +167,14 @@ def test_a_band_that_empties_classes_names_them() -> None:
         select(bank_of([0, 0, 1, 2]), features, prototypes(features), band)
     quantiles = replace(band, band=Band("quantile", 0.1, 0.9, 1))
     assert select(bank_of([0, 0, 1, 2]), features, prototypes(features), quantiles).kept.all()
+    nearest = replace(band, band=Band("quantile", 0.1, 0.9, 0.5))  # two of four are nearer to other classes
+    with pytest.raises(ConfigError, match=r"drops every antibody of .*; they are near other classes: raise .*foreign"):
+        select(
+            bank_of([0, 0, 1, 2]),
+            at([[0.1, 0.9, 0.0], [0.6, 0.8, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 0.1]]),
+            prototypes(features),
+            nearest,
+        )
 
 
 def test_a_class_whose_texts_all_name_it_is_not_the_bands_fault() -> None:
