@@ -12,7 +12,7 @@ from datamodules.batches import Labelling
 from datamodules.grouped import GroupedPlan, level_of
 from datamodules.loader import PlannedLoader
 from datamodules.manifest import check_class_names, read_lines
-from datamodules.plan import TrainPlan
+from datamodules.plan import EvalPlan, TrainPlan
 from datamodules.reader import SplitReader
 
 
@@ -39,6 +39,15 @@ class ClassificationDataModule(PlannedDataModule):
     def concepts(self, split: str) -> tuple[str, ...] | None:
         """What is on the pictures of a split; None where nothing says so."""
         return self.manifest.split(split).class_names or self.class_names
+
+    def shown(self, split: str, samples: int) -> list[str] | None:
+        """What is on samples of a split, evenly spread as those of `eval_loader`; None where nothing says so."""
+        names = self.concepts(split)
+        if names is None:
+            return None
+        folder, name = self._located(split)
+        places, _ = EvalPlan(self.samples(split), samples, subset=samples).batch(0)
+        return [names[label] for label in folder.reader(name).index.label[places]]
 
     def test_dataloader(self) -> PlannedLoader:
         """The test split, every sample once."""

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -53,6 +54,17 @@ def measure_open_world(
             module, datamodule=ProbeData(data, module.parts, evaluation.batch_size), verbose=False
         )
     return module
+
+
+def open_world_evidence(module: OpenWorldEvaluation, data: ClassificationDataModule) -> dict[str, Any]:
+    """What is kept of a measurement, see `kept`; and what is on the pictures, where the data say so: `shown/SPLIT` and
+    `attacked_shown/SPLIT`, texts (N,) and (n,)."""
+    found = module.evidence()
+    for part in module.parts[1:]:
+        names = data.shown(part.split, part.samples)
+        if names is not None:
+            found[f"{'attacked_' if part.attacked else ''}shown/{part.split}"] = names
+    return found
 
 
 def parts(config: ExperimentConfig, settings: OpenWorldConfig, data: OpenWorldDataModule) -> list[Part]:

@@ -18,6 +18,7 @@ from lightning_modules.detection.adversary import Adversary, aims
 from lightning_modules.detection.attacked_rows import Attacked, AttackedRows
 from lightning_modules.detection.audit import OverlapAudit, bank_of
 from lightning_modules.detection.clean_look import CleanLook, Part
+from lightning_modules.detection.kept import kept
 from lightning_modules.detection.rows import clean_rows
 from lightning_modules.detection.table import Observed, Table
 from lightning_modules.features import Features
@@ -133,13 +134,8 @@ class OpenWorldEvaluation(LightningModule):
         return found + list(self._attacked_rows())
 
     def evidence(self) -> dict[str, Any]:
-        """What the report draws: scores of clean images, float64 (N,), by name and split."""
-        found: dict[str, Any] = {}
-        for score, contests in self.look.contests.items():
-            known = {self.clean[1].split: contests[0].inside}
-            for split, samples in (known | {contest.split: contest.outside for contest in contests}).items():
-                found[f"scores/{score}/{split}"] = samples.values.cpu().numpy()
-        return found
+        """What reports and notebooks draw, see `kept`."""
+        return kept(self.look, {self.parts[number]: table.compute() for number, table in self.attacked.items()})
 
     def _reference(self) -> tuple[Reference, dict[str, ImmuneTexts]]:
         world, backbone = self.world, self.backbone

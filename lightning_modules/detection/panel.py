@@ -49,7 +49,7 @@ class Panel:
             )
         )
         hidden = embeddings.new_zeros(len(embeddings)) if zero_gradient is None else zero_gradient
-        return Observed(found, right, accepted, hidden.float()[:, None])
+        return Observed(found, right, accepted, hidden.float()[:, None], self._antibody(embeddings)[:, None])
 
     def calibrate(self, known: Observed) -> None:
         """Chooses the thresholds on in-distribution samples."""
@@ -69,6 +69,12 @@ class Panel:
             return immunity.accept(embeddings)
         threshold = self.thresholds.get(name)
         return torch.zeros_like(values, dtype=torch.bool) if threshold is None else values >= threshold
+
+    def _antibody(self, embeddings: Tensor) -> Tensor:
+        immunity = self.reference.immunity
+        if immunity is None:
+            return torch.full((len(embeddings),), -1, device=embeddings.device)
+        return immunity.most_dangerous(immunity.adapt(embeddings))
 
     def _immunity(self, name: str) -> Immunity | None:
         return self.reference.immunity if isinstance(self.settings[name], SDis) else None

@@ -16,12 +16,14 @@ class Observed(NamedTuple):
     right          bool (N, I, S): whether the class that goes with the score is the label; False on OOD samples.
     accepted       bool (N, I, S): whether the image is taken for in-distribution at the chosen threshold.
     zero_gradient  float32 (N, I): see `Adversarial`; 0 of the clean image.
+    antibody       int64 (N, I): the place of the antibody that s- is of, see `Immunity`; -1 without antibodies.
     """
 
     values: Tensor
     right: Tensor
     accepted: Tensor
     zero_gradient: Tensor
+    antibody: Tensor
 
 
 class Samples(NamedTuple):
