@@ -28,12 +28,13 @@ OUTSIDE_THE_HASH = {
     "vaccination.cache": "where embeddings are kept",
     "data.workers": "the order of samples is a function of seed, epoch and batch alone",
     "data.start_method": "how workers start",
-    "trainer.gradient_checkpointing": "the same numbers, computed twice",
+    "trainer.gradient_checkpointing": "the same numbers, computed twice; compiled ones but for rounding",
     "trainer.log_every": "how often the log is written",
     "trainer.checkpoint_every": "how often the state is saved",
     "trainer.wall_minutes": "how long one attempt may take",
     "trainer.threads": "how fast a CPU works",
 }
+_VALIDATION = ("validation_attack", "validation_samples")  # of `evaluation`; in the hash where patience goes by them
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Composed:
     origins   dotted key -> "schema default", a file (from the project's root) or "command line".
     resolved  the whole of `config` as YAML; an experiment file in its own right, of the same hash.
     inputs    the files and overrides it came from.
-    hash      8 hexadecimal digits over whatever may change what is trained; OUTSIDE_THE_HASH says what may not.
+    hash      8 hexadecimal digits over whatever may change what is trained; OUTSIDE_THE_HASH says what may not. Every
+              key of the schema counts, also at its default, so that a version with another key has other hashes, and
+              begins a run anew instead of resuming one of an earlier version.
     """
 
     config: ExperimentConfig
@@ -103,6 +106,8 @@ def config_hash(config: ExperimentConfig) -> str:
     banks = values.pop("antibodies")
     if config.vaccination is not None:  # other banks only have a part in evaluation
         values["vaccination"]["bank"] = banks[config.vaccination.bank]
+    if config.trainer.patience is not None:  # which weights are the best is what their validation says
+        values["validation"] = {name: values["evaluation"][name] for name in _VALIDATION}
     for key in OUTSIDE_THE_HASH:
         section, _, name = key.rpartition(".")
         if not section or values[section] is not None:

@@ -58,7 +58,8 @@ class CheckpointFile(CheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Saves every `every` steps, after the last one, and before a requested stop; never weights that are not finite.
+    """Saves every `every` steps, after the last one, also where patience ends a run before it, and before a requested
+    stop; never weights that are not finite.
 
     Where a validation is due as well, the checkpoint follows it, so that it holds what was learnt from it. A requested
     stop does not wait for one, unless it is the last: the resumed run makes up for it before its next step.
@@ -110,7 +111,8 @@ class Checkpoints(Callback):
 
     def _save_where_due(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
-        if step % self.every == 0 or step == trainer.max_steps or self.stop.agreed:
+        last = step == trainer.max_steps or trainer.should_stop
+        if step % self.every == 0 or last or self.stop.agreed:
             self._check_weights(trainer, module)
             trainer.save_checkpoint(self.path)
             settle(trainer, self.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from configs.errors import ConfigError, UserError, did_you_mean
+from experiments.accelerators import ACCELERATORS, Machine
 
 SHOW_HIERARCHY = "show hierarchy"
 BENCHES = ("train-step", "data", "startup", "attacks", "antibodies")
@@ -100,8 +101,17 @@ def _add_runs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     _add_engine(sweep)
     for parser in (train, evaluate, quickstart, sweep):
         parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and stop")
+    for parser in (train, evaluate):
+        _add_machine(parser)
     for parser in (quickstart, sweep):
         _add_overrides(parser)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gpu", metavar="NAME", help=f"of --dry-run's times: {', '.join(ACCELERATORS)} (default: h100)"
+    )
+    parser.add_argument("--mfu", metavar="SHARE", type=float, help="of the GPU's peak rate, as assumed (default: 0.35)")
 
 
 def _add_attacks(evaluate: argparse.ArgumentParser) -> None:
@@ -124,8 +134,22 @@ def _add_attacks(evaluate: argparse.ArgumentParser) -> None:
 
 def _add_engine(sweep: argparse.ArgumentParser) -> None:
     sweep.add_argument("file", metavar="SWEEP", help="a file of configs/sweep by name, or a YAML file of your own")
-    sweep.add_argument("--engine", metavar="NAME", default="local", help="what runs the trials: local (the default)")
+    sweep.epilog = (
+        f"{sweep.epilog} The same command goes on with a sweep that was stopped. --engine submitit queues jobs as the "
+        "file's section slurm or slurm.KEY=VALUE says: partition, account, qos, constraint, minutes, cpus_per_task, "
+        "mem_gb, setup, kind (slurm, or local: this machine)."
+    )
+    sweep.add_argument(
+        "--engine",
+        metavar="NAME",
+        default="local",
+        help="what runs the trials: local, processes of this machine (the default); submitit, an array of SLURM jobs; "
+        "wandb, agents that a W&B server tells what to run; optuna, a search (method: bayes)",
+    )
     sweep.add_argument("--jobs", metavar="N", type=int, default=1, help="trials at a time (default: 1)")
+    sweep.add_argument(
+        "--trial", action="store_true", help="run the one trial that key=value names, as an agent of W&B asks for it"
+    )
 
 
 def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -147,12 +171,51 @@ def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
     show.add_argument("--origin", action="store_true", help="say beside each key which file set it")
     show.add_argument("--list", action="store_true", dest="listing", help="list the experiments that are shipped")
     _add_trees(verb(SHOW_HIERARCHY, "Print and draw the class trees.", "quickstart --draw trees.svg", _show_hierarchy))
-    report = verb("report", "Write report.html of a run again.", "outputs/quickstart/1a2b3c4d-s0", _report)
-    report.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a run's folder, with results.jsonl in it")
+    _add_models(verb)
+    report = verb(
+        "report", "Write a page: of a run again, or of many runs side by side.", "outputs/sweeps/radii", _report
+    )
+    report.add_argument(
+        "sources",
+        metavar="OUTPUTS",
+        nargs="+",
+        help="a run's folder; or sweeps, folders above runs, globs, wandb://entity/project?group=NAME",
+    )
+    report.add_argument(
+        "--to", metavar="FILE", type=Path, help="the page of many runs (default: report.html in the first folder)"
+    )
     bench = verb("bench", "Measure speed, as ratios within one run.", "train-step --check --json bench.json", _bench)
     bench.add_argument("name", metavar="NAME", choices=BENCHES, help=" | ".join(BENCHES))
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
     bench.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
+
+
+def _add_models(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    export = verb(
+        "export",
+        "Write a trained model as a folder, as a program, or to the Hugging Face hub.",
+        "outputs/quickstart/1a2b3c4d-s0 --to model.pt2",
+        _export,
+    )
+    export.add_argument("source", metavar="MODEL", type=Path, help="a run's folder, or a model's")
+    export.add_argument(
+        "--to",
+        metavar="TARGET",
+        required=True,
+        help="a folder that open_clip opens, with a card of what was measured; FILE.pt2, a program of torch.export "
+        "with its reject option, and FILE.json, which says what it answers; hf-hub:ORGANISATION/NAME, as a private "
+        "repository, with the token of HF_TOKEN or `hf auth login`",
+    )
+    predict = verb(
+        "predict",
+        "Classify pictures: class, superclasses, confidence (calibrated as its card says), and whether it is known.",
+        "outputs/quickstart/1a2b3c4d-s0 cat.png 'photos/*.jpg'",
+        _predict,
+    )
+    predict.add_argument("model", metavar="MODEL", type=Path, help="a run's folder, a model's, or a program (.pt2)")
+    predict.add_argument("images", metavar="IMAGES", nargs="+", help="picture files, folders of them, globs")
+    predict.add_argument("--classes", metavar="FILE", type=Path, help="class names, one a line (default: the model's)")
+    predict.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object a line")
 
 
 def _add_bank(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -196,15 +259,28 @@ def _composed(arguments: argparse.Namespace, experiment: str | None = None) -> A
     return compose(experiment or arguments.experiment, arguments.overrides)
 
 
+def _machine(arguments: argparse.Namespace) -> Machine:
+    given = {name: getattr(arguments, name) for name in ("gpu", "mfu") if getattr(arguments, name) is not None}
+    if given and not arguments.dry_run:
+        raise ConfigError(
+            f"--{next(iter(given))} is for the times that --dry-run prints; add --dry-run, or leave it out"
+        )
+    return Machine(**given)
+
+
 def _train(arguments: argparse.Namespace) -> int:
-    return _call("train", "train", _composed(arguments), arguments.dry_run)
+    composed, machine = _composed(arguments), _machine(arguments)
+    return _call("plan", "plan", composed, machine) if arguments.dry_run else _call("train", "train", composed)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from configs.grid import compose_measurement
 
     given = (arguments.experiment, arguments.overrides, arguments.attacks, arguments.eps, arguments.norm)
-    return _call("evaluate", "evaluate", compose_measurement(*given), arguments.dry_run, arguments.stage)
+    composed, machine = compose_measurement(*given), _machine(arguments)
+    if arguments.dry_run:
+        return _call("plan", "plan", composed, machine)
+    return _call("evaluate", "evaluate", composed, arguments.stage)
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
@@ -212,6 +288,10 @@ def _quickstart(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
+    if arguments.trial:
+        if (arguments.engine, arguments.jobs, arguments.dry_run) != ("local", 1, False):
+            raise ConfigError("--trial runs one trial, here and at once; leave --engine, --jobs and --dry-run out")
+        return _call("sweep", "sweep_trial", arguments.file, arguments.overrides)
     given = (arguments.file, arguments.engine, arguments.jobs, arguments.dry_run, arguments.overrides)
     return _call("sweep", "sweep", *given)
 
@@ -240,8 +320,16 @@ def _show_hierarchy(arguments: argparse.Namespace) -> int:
     return _call("show_hierarchy", "show_hierarchy", _composed(arguments), arguments.draw, arguments.matching)
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    return _call("export", "export", arguments.source, arguments.to)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    return _call("predict", "predict", arguments.model, arguments.images, arguments.classes, arguments.as_json)
+
+
 def _report(arguments: argparse.Namespace) -> int:
-    print(_call("report", "write_report", arguments.folder))
+    print(_call("report", "report", arguments.sources, arguments.to))
     return 0
 
 

@@ -53,7 +53,8 @@ class EarlyStopping(Callback):
             return
         kept = trainer.strategy.checkpoint_io.load_checkpoint(self._file(self.step))
         assign(learnt(pl_module), kept["state_dict"])
-        early = f"stopped early at step {trainer.global_step}" if trainer.should_stop else "went to its last step"
+        step = trainer.global_step
+        early = f"stopped early at step {step}" if step < trainer.max_steps else "went to its last step"
         self.run.report(message=f"{early}; the model is that of step {self.step}, {SCORE} {self.best:.4f}")
 
     def state_dict(self) -> dict[str, Any]:

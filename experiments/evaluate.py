@@ -12,7 +12,6 @@ from configs.schema.model import ModelConfig
 from datamodules import build_datamodule
 from experiments.analysis import compare, load_rows, matrices
 from experiments.measure import measure
-from experiments.plan import describe
 from experiments.runs import Run
 from experiments.stop import Interrupted
 from experiments.tracking.mirror import Mirror, mirrored
@@ -21,7 +20,7 @@ from lightning_modules.backbones import load_backbone
 Stage = Literal["before", "after"]
 
 
-def evaluate(composed: Composed, dry_run: bool = False, stage: Stage | None = None) -> int:
+def evaluate(composed: Composed, stage: Stage | None = None) -> int:
     """Measures `before`, and `after` where the run has a trained model, or one of them alone, and prints what is known.
     Returns the exit code.
 
@@ -29,9 +28,6 @@ def evaluate(composed: Composed, dry_run: bool = False, stage: Stage | None = No
         UserError: `after` is asked for alone, and nothing was trained.
     """
     run, config = Run.of(composed), composed.config
-    if dry_run:
-        print(describe(composed))
-        return 0
     if stage == "after" and not run.model.exists():
         why = f"; training {run.status.unfinished}" if run.status and run.status.unfinished else ""
         raise UserError(f"{run.folder} holds no trained model{why}; train {config.name} with the same settings first")

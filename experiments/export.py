@@ -6,9 +6,9 @@ from pathlib import Path
 
 from configs.errors import CheckpointError
 from experiments.atomic import replacing
-from experiments.labels import Labels
-from experiments.legend import Legend
-from experiments.trained import Trained
+from experiments.models.labels import Labels
+from experiments.models.legend import Legend
+from experiments.models.trained import Trained
 
 HUB, PROGRAM = "hf-hub:", ".pt2"
 
@@ -26,7 +26,7 @@ def export(source: Path, target: str) -> int:
     """
     trained = Trained.find(source)
     if target.startswith(HUB):
-        from experiments.hub import push
+        from experiments.models.hub import push
 
         with tempfile.TemporaryDirectory() as folder:
             print(push(target.removeprefix(HUB), lambda: write_folder(trained, Path(folder) / "model")))
@@ -48,7 +48,7 @@ def write_folder(trained: Trained, folder: Path) -> Path:
     composed, labels = trained.composed, trained.known_labels()
     export_backbone(backbone, folder)
     if trained.run is not None and composed is not None:
-        from experiments.model_card import describe_model
+        from experiments.models.card import describe_model
 
         describe_model(folder, trained.run, composed.config, backbone, labels or Labels(()))
     else:  # nothing is known beyond what the folder says of itself

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from configs.errors import ConfigError
@@ -19,7 +20,9 @@ from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
 from experiments import adversarial, provenance, results
 from experiments.atomic import replacing
-from experiments.open_world import measure_open_world
+from experiments.models.card import describe_model
+from experiments.models.labels import Labels
+from experiments.open_world import measure_open_world, open_world_evidence
 from experiments.probe_data import ProbeData
 from experiments.runs import Run
 from experiments.trainer import build_tester
@@ -77,9 +80,40 @@ def measure(
     for probe, ledger in evaluation.attacks():
         if ledger.save is not None:
             adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
-    levels, scores = (module.evidence() if module else {} for module in (matrix, open_world))
-    _save(evidence, {**evaluation.evidence(), **levels, **scores, "settings": settings})
+    levels = matrix.evidence() if matrix else {}
+    scores = open_world_evidence(open_world, data) if open_world else {}
+    shown = evaluation.evidence()
+    shown |= _fired(backbone, shown, config.evaluation.batch_size)
+    _save(evidence, {**shown, **levels, **scores, "settings": settings})
+    if stage == "after" and run.model.exists():
+        _describe(run, config, backbone, data)
     return rows
+
+
+@torch.no_grad()
+def _fired(backbone: Backbone, shown: Mapping[str, Any], batch_size: int) -> dict[str, list[str]]:
+    """Of each picture that the vaccinated model turns away, what the antibody says that it is nearest to; "" of others.
+
+    Pictures are seen as they are kept, rounded to uint8.
+    """
+    immunity = backbone.immunity
+    if immunity is None or not immunity.captions or "pictures/clean" not in shown:
+        return {}
+    found: dict[str, list[str]] = {}
+    for kind in ("clean", "adversarial"):
+        pixels = torch.from_numpy(shown[f"pictures/{kind}"]).to(immunity.prototypes.device)
+        said = found.setdefault(f"pictures/{kind}_antibody", [])
+        for start in range(0, len(pixels), batch_size):
+            embeddings = backbone.embed_image(pixels[start : start + batch_size].float() / 255)
+            nearest = immunity.most_dangerous(immunity.adapt(embeddings)).tolist()
+            accepted = immunity.accept(embeddings).tolist()
+            said += ["" if known else immunity.captions[place] for known, place in zip(accepted, nearest, strict=True)]
+    return found
+
+
+@rank_zero_only
+def _describe(run: Run, config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule) -> None:
+    describe_model(run.model, run.folder, config, backbone, Labels.of(config, data))
 
 
 def _evaluation(

@@ -14,7 +14,7 @@ from configs.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from experiments.predictor import Prediction, Predictor
+    from experiments.models.predictor import Prediction, Predictor
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".npy"])
 BATCH = 64
@@ -34,7 +34,7 @@ def predict(model: Path, images: Sequence[str], classes: Path | None = None, as_
     paths, unfound = find_images(images)
     if not paths:
         raise DataError(f"no picture is found in {', '.join(images)}; name files, folders or globs of pictures")
-    from experiments.predictor import open_predictor
+    from experiments.models.predictor import open_predictor
 
     predictor = open_predictor(model, classes)
     if predictor.legend.captions is None:
@@ -117,6 +117,7 @@ def _words(path: Path, answer: "Prediction") -> str:
         found = answer.rejection
         sign, verdict = (">=", "accepted") if found.accepted else ("<", "REJECTED as unknown")
         bound = f"{sign} threshold {found.threshold:.4f}" if found.threshold is not None else "(no threshold)"
-        nearest = f"; nearest antibody: {found.antibody}" if found.antibody is not None else ""
+        # Of an accepted picture it would tell nothing: a few antibodies are the nearest of most pictures.
+        nearest = "" if found.accepted or found.antibody is None else f"; nearest antibody: {found.antibody}"
         lines.append(f"  {verdict}: score {found.score:.4f} {bound}{nearest}")
     return "\n".join(lines)

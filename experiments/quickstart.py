@@ -11,7 +11,9 @@ from experiments.evaluate import show, trained
 from experiments.measure import measure
 from experiments.plan import describe
 from experiments.report import write_report
-from experiments.runs import Interrupted, Run
+from experiments.runs import Run
+from experiments.stop import Interrupted
+from experiments.tracking.mirror import Mirror, mirrored
 from experiments.train import fit
 from lightning_modules.backbones import load_backbone
 
@@ -23,16 +25,16 @@ def quickstart(composed: Composed, dry_run: bool = False) -> int:
         print(describe(composed))
         return 0
     try:
-        with run.recorded():
+        with run.attempt(), mirrored(run, composed.config) as mirror, run.recorded():
             run.describe(composed)
-            _job(run, composed)
+            _job(run, composed, mirror)
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return interruption.exit_code
     return 0
 
 
-def _job(run: Run, composed: Composed) -> None:
+def _job(run: Run, composed: Composed, mirror: Mirror) -> None:
     config = composed.config
     began = time.perf_counter()
     _say("1/5 Data: OpenMoji drawings on hard backgrounds, as WebDataset shards (kept for later runs)")
@@ -42,11 +44,13 @@ def _job(run: Run, composed: Composed) -> None:
     backbone = load_backbone(config.model)
     _say("3/5 Before: what it knows, what an adversary makes of it, what it rejects")
     measure(run, config, backbone, data, "before")
+    mirror.measured("before", data)
     _say("4/5 Fine-tuning on images that an adversary changes at every step; then vaccination against the unknown")
     if not run.model.exists():
-        fit(run, config)
+        fit(run, config, mirror)
     _say("5/5 After: the same measurements on the fine-tuned, vaccinated model")
     measure(run, config, load_backbone(trained(run)), build_datamodule(config.data, config.seed), "after")
+    mirror.measured("after", data)
     show(run)
     _report(run)
     minutes = (time.perf_counter() - began) / 60

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -38,6 +39,7 @@ class Run:
     def of(composed: Composed) -> "Run":
         """The run of a composed configuration, whose wall time begins now; nothing is written."""
         config = composed.config
+        _settle_rank(config.trainer.devices)
         stop = Stop(WallTime.of(config.trainer.wall_minutes))
         return Run(composed.run_folder, config.name, composed.hash, config.seed, stop)
 
@@ -100,14 +102,8 @@ class Run:
         Raises:
             Interrupted: at once, except within a fit (Stop).
         """
-        nested = self.stop.heard
-        with self.stop.listening():
-            try:
-                yield
-            except Interrupted as interruption:
-                if not nested:
-                    requeue(interruption.signal_number)
-                raise
+        with self.stop.listening(requeue):
+            yield
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -160,6 +156,14 @@ class Run:
             raise UserError(
                 f"{self.folder} is in use by {holder}; wait for it, or choose another seed or name"
             ) from None
+
+
+def _settle_rank(devices: int) -> None:
+    """Where Lightning itself is the launcher, it takes the first process of every node for rank 0 until there is a
+    Trainer, by when each of them would have locked the folder and written the status."""
+    node = int(os.environ.get("NODE_RANK", "0"))
+    if node and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        vars(rank_zero_only)["rank"] = node * devices + int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _outcome(error: BaseException) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,12 +15,14 @@ from typing import Any
 
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities import rank_zero_only
 
 from experiments.wall_time import WallTime
 
 TIME_IS_OVER = signal.SIGALRM  # of the timer that a wall time sets
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, TIME_IS_OVER)
-PATIENCE_S = 1.0
+PATIENCE_S = 1.0  # in which launchers that pass a Ctrl-C on make two of one
+LEFT_S = 30.0  # that launchers leave a process between their first signal and SIGKILL
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -41,16 +43,17 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects: 128 + signal. Ranks that Lightning started are no shell's, and where the first of them
-        ends with another code than 0, Lightning kills rank 0, which may still be saying what became of the run."""
-        return 0 if self.agreed and _started_by_lightning() else 128 + self.signal_number
+        """What a shell expects: 128 + signal. Where all ranks end alike, rank 0 says so for all: Lightning, torchrun
+        and srun end the rest at the first other code than 0, and rank 0 may still be saying what became of the run."""
+        return 0 if self.agreed and getattr(rank_zero_only, "rank", 0) else 128 + self.signal_number
 
 
 class Stop:
     """Signals and the wall time of one attempt. Within a fit they wait for the step; anywhere else they raise at once.
 
-    Launchers that pass signals on make two of one: what comes within a second is the same. A Ctrl-C later than that
-    does not wait any more.
+    A second Ctrl-C, more than a second after the first, does not wait any more. Every other signal is of one mind with
+    the first, and does not disturb an attempt that is about to end: launchers repeat themselves, and torchrun and SLURM
+    send SIGTERM to ranks that have not ended yet.
     """
 
     def __init__(self, wall: WallTime | None = None) -> None:
@@ -62,8 +65,11 @@ class Stop:
         self._process = 0  # that listens
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self, last: Callable[[int], None] = lambda _: None) -> Iterator[None]:
         """Handles SIGNALS within the block, in the main thread; nothing elsewhere. Blocks may be nested.
+
+        Args:
+            last: what the outermost block does with the number of the signal that interrupted it.
 
         Raises:
             Interrupted: at a signal, or at the end of the wall time.
@@ -71,14 +77,19 @@ class Stop:
         if self.heard or threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._process = os.getpid()
         _end_with_rank_zero()
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
-        if self.wall.left < math.inf:
-            signal.setitimer(signal.ITIMER_REAL, max(0.001, self.wall.left))
+        before = {number: signal.getsignal(number) for number in SIGNALS}
         try:
+            self._process = os.getpid()
+            for number in SIGNALS:
+                signal.signal(number, self._handle)
+            if self.wall.left < math.inf:
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, self.wall.left))
             with _lightning_without_signals():
                 yield
+        except Interrupted as interruption:
+            last(interruption.signal_number)
+            raise
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
@@ -115,16 +126,16 @@ class Stop:
         """What a fit ends with."""
         saved = f"{checkpoint} is saved" if checkpoint.exists() else "nothing was saved yet"
         told = f"{self._name()} at step {step}: {saved}; start the same command again to resume"
+        self._since = time.monotonic()
         return Interrupted(self.signal_number, told, self.agreed)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.heard:  # a forked worker of a loader, which goes on as long as its parent wants it
             return
-        repeated = time.monotonic() - self._since < PATIENCE_S
         first = not self.signal_number
+        repeated = time.monotonic() - self._since < (PATIENCE_S if number == signal.SIGINT else LEFT_S)
         self._note(number)
         if not self._postponed and not repeated:
-            self._since = time.monotonic()
             raise self._at_once()
         if number == signal.SIGINT and not first and not repeated:
             raise KeyboardInterrupt
@@ -135,6 +146,7 @@ class Stop:
 
     def _at_once(self) -> Interrupted:
         told = f"{self._name()}: what was complete is kept; start the same command again to go on"
+        self._since = time.monotonic()
         return Interrupted(self.signal_number, told)
 
     def _name(self) -> str:

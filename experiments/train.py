@@ -20,7 +20,6 @@ from datamodules import build_datamodule
 from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
 from experiments.metrics_file import MetricsFile
-from experiments.plan import describe
 from experiments.runs import Run, rank
 from experiments.stop import Interrupted, Stop
 from experiments.tracking.mirror import Mirror, mirrored
@@ -45,12 +44,9 @@ class Fitted:
     seconds: float
 
 
-def train(composed: Composed, dry_run: bool = False) -> int:
+def train(composed: Composed) -> int:
     """Trains, resumes, or says that there is nothing left to do. Returns the exit code."""
     run = Run.of(composed)
-    if dry_run:
-        print(describe(composed))
-        return 0
     if run.finished:
         _say(f"finished already: {run.folder}")
         return 0
@@ -117,7 +113,7 @@ def _train(
         if config.trainer.gradient_checkpointing:
             ways.enter_context(recomputed(backbone.visual))
         if config.trainer.compile != "none":
-            ways.enter_context(compiled(backbone.visual))
+            ways.enter_context(compiled(backbone.visual, trainer.strategy.root_device))
         _fit(trainer, module, datamodule, run, run.stop)
     return _whole(backbone, config) if config.trainer.strategy == "fsdp" else backbone
 
@@ -126,8 +122,8 @@ def _whole(backbone: Backbone, config: ExperimentConfig) -> Backbone:
     """A model as it was loaded, with the weights of one that was shared out."""
     whole = load_backbone(config.model).channels_last()
     assign(dict(whole.clip.state_dict()), {name: gathered(value) for name, value in backbone.clip.state_dict().items()})
-    whole.hyperbolic = backbone.hyperbolic
-    return whole
+    whole.hyperbolic, whole.immunity = backbone.hyperbolic, backbone.immunity
+    return whole.cpu()
 
 
 def build_module(config: ExperimentConfig, backbone: Backbone, datamodule: PlannedDataModule) -> LightningModule:

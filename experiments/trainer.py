@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
 from configs.schema.trainer import TrainerConfig
 from experiments.averaging import Averaging
@@ -37,9 +39,13 @@ _NOISE = (
 
 
 def build_trainer(experiment: ExperimentConfig, run: Run, stop: Stop, sinks: Sequence[Sink]) -> Trainer:
-    """The Trainer of a run: its devices and precision, its files, its signals. Metrics go to the sinks."""
+    """The Trainer of a run: its devices and precision, its files, its signals. Metrics go to the sinks.
+
+    Raises:
+        ConfigError: devices that this machine does not have.
+    """
     config = experiment.trainer
-    return Trainer(
+    return _built(
         **_machine(config, [CheckpointFile(run.config_hash)]),
         strategy=_strategy(config),
         max_steps=config.steps,
@@ -57,13 +63,24 @@ def build_trainer(experiment: ExperimentConfig, run: Run, stop: Stop, sinks: Seq
 
 
 def build_tester(experiment: ExperimentConfig, label: str) -> Trainer:
-    """A Trainer that measures: the run's devices and precision, whole models, nothing written."""
+    """A Trainer that measures: the run's devices and precision, whole models, nothing written. Raises as
+    `build_trainer`."""
     config = experiment.trainer
-    return Trainer(
+    return _built(
         **_machine(config, []),
         strategy=_replicas(config),
         callbacks=[ProbeBar(label), SuperclassBar(label), OpenWorldBar(label)],
     )
+
+
+def _built(**settings: Any) -> Trainer:
+    try:
+        return Trainer(**settings)
+    except MisconfigurationException as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(
+            f"trainer.accelerator and trainer.devices do not fit this machine ({told}); set both"
+        ) from error
 
 
 def _machine(config: TrainerConfig, plugins: Sequence[Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from lightning_modules.immune_texts import ImmuneTexts, encoded, selected
 from lightning_modules.immunisation import Immunisation
 from lightning_modules.open_world.choice import Trial, best, mean, trials
 from lightning_modules.open_world.immunity import Immunity
+from lightning_modules.open_world.temperature import fit_temperature
 from lightning_modules.probes import Probe
 from lightning_modules.vaccination import Antibodies, Vaccination
 
@@ -67,6 +68,7 @@ def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
         "training_images": len(vaccination.places),
         "calibration_images": len(vaccination.calibration[1]),
         "kappa": float(immunity.kappa.mean()),
+        "temperature": immunity.temperature,
         "chosen": asdict(chosen),
         "pooled_thresholds": int(immunity.tails.pooled.sum()),
         "trials": [asdict(trial) for trial in found],
@@ -160,7 +162,7 @@ def _choose(config: ExperimentConfig, vaccination: Vaccination, antibodies: Anti
 
 
 def _immune(config: ExperimentConfig, vaccination: Vaccination, antibodies: Antibodies, chosen: Trial) -> Immunity:
-    """Trained as chosen, and calibrated."""
+    """Trained as chosen, thresholds and confidence calibrated."""
     vaccination = vaccination.whitened(chosen.whitening)
     if chosen.strength:
         immunity = trained(config, vaccination, antibodies, chosen.margin).weakened(chosen.strength)
@@ -173,6 +175,9 @@ def _immune(config: ExperimentConfig, vaccination: Vaccination, antibodies: Anti
         rejected=settings.rejected,
         tail_samples=settings.tail_samples,
     )
+    known = vaccination.calibration[1] >= 0
+    embeddings, labels = (each[known] for each in vaccination.calibration)
+    immunity.temperature = fit_temperature(immunity.logits(immunity.adapt(embeddings)).detach(), labels)
     return immunity
 
 

@@ -26,7 +26,7 @@ class Deployed(nn.Module):
 
     class       int64, by the largest posterior: of the class texts, or of the prototypes of a vaccinated model.
     levels      int64 (B, M): its ancestor at each level, the index among that level's classes; the class itself first.
-    confidence  float32, that posterior, not calibrated: a vaccinated model's is small where all cosines are alike.
+    confidence  float32, that posterior; calibrated on clean pictures where the immunity has a temperature, else not.
 
     and of a vaccinated model as `Immunity` has them
 
@@ -81,13 +81,12 @@ class Deployed(nn.Module):
         embeddings = embed(self.visual, (pixels - self.mean) / self.std)
         if self.immunity is None:
             logits = classify(self.head, embeddings, self.texts)
-            return self._named(logits)
+            return self._named(logits.softmax(dim=1))
         points = self.immunity.adapt(embeddings)
-        answers = self._named(self.immunity.logits(points))
+        answers = self._named(self.immunity.posterior(points))
         return answers | _rejection(self.immunity, points, answers["class"])
 
-    def _named(self, logits: Tensor) -> Answers:
-        posterior = logits.softmax(dim=1)
+    def _named(self, posterior: Tensor) -> Answers:
         confidence, classes = posterior.max(dim=1)
         return {"class": classes, "levels": self.lineages[classes], "confidence": confidence}
 

@@ -119,19 +119,24 @@ def tiny_model(folder: Path, tower: dict[str, object]) -> str:
 @pytest.fixture
 def experiment_file(tmp_path: Path, tiny_dataset: Path, tiny_vit: str) -> ExperimentFile:
     """Writes an experiment that trains `tiny_vit` on `tiny_dataset`, under `tmp_path`; keywords replace sections."""
+    return writer(tmp_path, tiny_dataset, tiny_vit)
+
+
+def writer(folder: Path, dataset: Path, model: str) -> ExperimentFile:
+    """Of experiments in a folder, see `experiment_file`."""
 
     def write(name: str = "tiny", **sections: object) -> Path:
         content = {
-            "output": str(tmp_path / "outputs"),
-            "model": {"name": tiny_vit},
-            "data": {"kind": "classification", "folder": str(tiny_dataset), "batch_size": 8, "workers": 0},
+            "output": str(folder / "outputs"),
+            "model": {"name": model},
+            "data": {"kind": "classification", "folder": str(dataset), "batch_size": 8, "workers": 0},
             "module": {"kind": "robust_finetuning", "objective": {"kind": "tecoa"}},
             "attack": {"kind": "pgd", "eps_255": 8.0, "step_255": 4.0, "steps": 2},
             "optim": {"lr": 0.003, "warmup_steps": 2},
             "trainer": {"steps": 20, "accelerator": "cpu", "checkpoint_every": 5, "log_every": 1, "threads": 1},
             "logging": {"wandb": "disabled"},
         } | sections
-        path = tmp_path / f"{name}.yaml"
+        path = folder / f"{name}.yaml"
         path.write_text(json.dumps(content))  # JSON is YAML
         return path
 

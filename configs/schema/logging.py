@@ -10,6 +10,8 @@ from configs.schema.checks import above
 class LoggingConfig:
     """Weights & Biases mirrors the run's own files; `auto` is online where an API key is set, offline elsewhere.
 
+    What was kept offline becomes one W&B run, however many attempts it took: wandb sync --include-online RUN/wandb
+
     group         null: the sweep that the run belongs to, or else the experiment.
     tags          such as what an ablation varies. The tag `stop`, put on the W&B run by a person, ends its training.
     upload_model  whether the trained model is kept there as well; checkpoints of training stay where they are.

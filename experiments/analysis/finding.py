@@ -2,8 +2,9 @@
 
 A figure's name is `METRIC/ATTACK/PLACE`: accuracy/clean/leaf, accuracy/pgd20/unicode-1, and accuracy/pgd20/levels, the
 mean over the leaf and every level of every tree. Open-world figures are `METRIC/SCORE/SPLIT`, such as auroc/mcm/near.
-Points of a curve over radii are `METRIC/sweep@EPS_255/PLACE`. Where a run has several figures of a name, which only
-attacks within several radii are, `@NORM-EPS_255` is behind each.
+Points of a curve over radii are `METRIC/sweep@EPS_255/PLACE`. Where a run was measured on several splits, `@SPLIT` is
+behind the names of all but the test split's; where it has several figures of a name after that, which only attacks
+within several radii are, `@NORM-EPS_255` is behind each.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 from experiments.analysis.row import SWEEP, Row
 
 LEVELS = "levels"  # in the place of a level: the mean over all
+USUAL = "test"  # the split that names need not tell
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Finding:
 
 def figures(rows: Sequence[Row]) -> tuple[Figure, ...]:
     """Those of one stage of a run, then the means over levels."""
-    called = [name_of(row) for row in rows]
+    called = _called(rows)
     found = [
         Figure(name if times == 1 else f"{name}@{(row.attack or {}).get('norm')}-{row.eps_255:g}", row)
         for row, name, times in zip(rows, called, map(Counter(called).__getitem__, called), strict=True)
@@ -91,6 +93,15 @@ def figures(rows: Sequence[Row]) -> tuple[Figure, ...]:
         if row.metric == "accuracy" and row.level is not None and not row.superclass and row.attack_name != SWEEP:
             levels.setdefault(f"{row.attack_name} {figure.key}", []).append(figure)
     return (*found, *(_mean(members) for members in levels.values() if len(members) > 1))
+
+
+def _called(rows: Sequence[Row]) -> list[str]:
+    names = [name_of(row) for row in rows]
+    splits: dict[str, set[str]] = {}
+    for name, row in zip(names, rows, strict=True):
+        splits.setdefault(name, set()).add(row.split)
+    usual = {name: min(found, key=lambda split: (split != USUAL, split)) for name, found in splits.items()}
+    return [name if row.split == usual[name] else f"{name}@{row.split}" for name, row in zip(names, rows, strict=True)]
 
 
 def name_of(row: Row) -> str:
@@ -109,8 +120,9 @@ def _place(row: Row) -> str:
 
 def _mean(members: Sequence[Figure]) -> Figure:
     first = members[0].row
+    _, at, which = members[0].name.partition("@")
     return Figure(
-        name=f"accuracy/{first.attack_name or 'clean'}/{LEVELS}",
+        name=f"accuracy/{first.attack_name or 'clean'}/{LEVELS}{at}{which}",
         row=replace(first, value=fmean(one.value for one in members), tree=None, level=None),
         places=tuple(sorted(_place(one.row) for one in members)),
     )

@@ -122,11 +122,11 @@ def value(row: Row) -> str:
     return f"{100 * row.value:.1f}" if row.metric in names.METRICS else f"{row.value:.4g}"
 
 
-def points(change: float | None, metric: str = "accuracy") -> str:
+def points(change: float | None, metric: str = "accuracy", decimals: int = 1) -> str:
     """A signed difference, in points of a percentage for shares; empty for None."""
     if change is None:
         return ""
-    return f"{round(100 * change, 1) + 0.0:+.1f}" if metric in names.METRICS else f"{change:+.4g}"
+    return f"{round(100 * change, decimals) + 0.0:+.{decimals}f}" if metric in names.METRICS else f"{change:+.4g}"
 
 
 def bounds(row: Row) -> str:

@@ -124,10 +124,12 @@ def _change(comparison: Comparison, method: str, column: str) -> str:
     if found is None:
         return NONE
     metric, spread = column.partition("/")[0], found.spread
-    low_high = (
-        f" [{points(spread.interval[0], metric)}, {points(spread.interval[1], metric)}]" if spread.interval else ""
-    )
-    return f"{points(spread.mean, metric)}{low_high} {found.agreeing}/{len(spread.seeds)}"
+    numbers = [spread.mean, *(spread.interval or ())]
+    # One that is not 0 is not shown as 0: the end of an interval would seem to lie on it.
+    decimals = next((each for each in (1, 2) if all(round(100 * one, each) or not one for one in numbers)), 3)
+    mean, *low_high = (points(one, metric, decimals) for one in numbers)
+    interval = f" [{', '.join(low_high)}]" if low_high else ""
+    return f"{mean}{interval} {found.agreeing}/{len(spread.seeds)}"
 
 
 def _share(column: str) -> bool:

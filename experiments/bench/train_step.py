@@ -1,4 +1,5 @@
-"""The adversarial training step over what it can't do without, and the hierarchical objective's over TeCoA's.
+"""The adversarial training step over what it can't do without, and the hierarchical objective's over TeCoA's; how much
+of the machine's rate for matrix products it reaches, and whether a plan's FLOPs tell the times of other objectives.
 
 The optimiser's step, which no loop can save, is in none of them.
 """
@@ -10,13 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.schema import ExperimentConfig
 from configs.schema.attack import PGD
+from configs.schema.data import ClassificationData
+from configs.schema.model import ModelConfig
 from configs.schema.module import OptimConfig
-from configs.schema.objective import Hierarchical, Hyperbolic, Objective, TeCoA, TextAttack
+from configs.schema.module import RobustFinetuning as RobustFinetuningConfig
+from configs.schema.objective import TRADES, Hierarchical, Hyperbolic, Objective, TeCoA, TextAttack
+from configs.schema.trainer import TrainerConfig
 from experiments.bench.rounds import interleaved, paired_ratio
 from experiments.bench.table import Row
 from experiments.bench.targets import row
-from experiments.plan import untrained
+from experiments.cost import Texts, training_cost
+from experiments.untrained import untrained
 from lightning_modules.hierarchy import Forest, Tree
 from lightning_modules.hyperbolic import fit_head
 from lightning_modules.robust_finetuning import RobustFinetuning
@@ -30,6 +37,9 @@ PAIRS = Tree(
     tuple(CLASSES[:size] for size in (32, 16, 8, 4, 2)),
     tuple(tuple(i // 2 for i in range(size)) for size in (32, 16, 8, 4)),
 )
+PRODUCT = 2048  # rows and columns
+PRODUCT_FLOPS = 2 * PRODUCT**3
+NEVER = 10**9  # steps between two reports
 PERTURBED = 2  # prompts a step: a quarter of the batch, as in the recipes
 
 
@@ -37,8 +47,11 @@ def measure() -> list[Row]:
     """Interleaved repeats of every loop on one model, compared within each."""
     bench = _Bench(TeCoA())
     level, texts = _Bench(Hierarchical()), _Bench(Hierarchical(text_attack=TextAttack(prompts=PERTURBED)))
-    loops: dict[str, Callable[[], None]] = {
+    trades = _Bench(TRADES())
+    loops: dict[str, Callable[[], object]] = {
         "step": bench.step,
+        "TRADES": trades.step,
+        "matrix product": bench.product,
         "hierarchical": level.step,
         "hierarchical, texts perturbed": texts.step,
         "floor, trainable": lambda: bench.floor(frozen=False),
@@ -55,7 +68,27 @@ def measure() -> list[Row]:
         "hierarchical step / TeCoA step": ("hierarchical", "step"),
         "hierarchical step with perturbed texts / TeCoA step": ("hierarchical, texts perturbed", "step"),
     }
-    return [row(name, paired_ratio(seconds[one], seconds[other]), **detail) for name, (one, other) in over.items()]
+    ratios = [row(name, paired_ratio(seconds[one], seconds[other]), **detail) for name, (one, other) in over.items()]
+    return [
+        *ratios,
+        row("MFU of the step", bench.flops / PRODUCT_FLOPS * paired_ratio(seconds["matrix product"], seconds["step"])),
+        _predicted("TRADES step", trades.flops / bench.flops, paired_ratio(seconds["step"], seconds["TRADES"])),
+        _predicted(
+            "hierarchical step", level.flops / bench.flops, paired_ratio(seconds["step"], seconds["hierarchical"])
+        ),
+    ]
+
+
+def _predicted(name: str, flops: float, seconds: float) -> Row:
+    """How far off the time is that a plan would give a step, with the MFU of TeCoA's.
+
+    Args:
+        flops: as counted before the run, over TeCoA's.
+        seconds: TeCoA's, over the step's.
+    """
+    return row(
+        f"{name}: |planned / measured time - 1|", abs(flops * seconds - 1), planned_over_measured=flops * seconds
+    )
 
 
 class _Bench:
@@ -74,11 +107,12 @@ class _Bench:
             forest=Forest(CLASSES, (PAIRS,)),
             templates=TEMPLATES,
             seed=0,
-            log_every=1000,
+            log_every=NEVER,
         ).to(device)
         self.pixels = torch.rand(BATCH, 3, backbone.image_size, backbone.image_size, device=device)
         if isinstance(objective, Hierarchical):
             backbone.hyperbolic = fit_head(backbone, Hyperbolic(), self.pixels, CLASSES, TEMPLATES)
+        self.matrix = torch.rand(PRODUCT, PRODUCT, device=device)
         self.module.setup("fit")
         self.module.on_fit_start()
         self.backbone = backbone
@@ -90,6 +124,24 @@ class _Bench:
             "valid": torch.ones(BATCH, dtype=torch.bool, device=device),
             "key": [str(index) for index in range(BATCH)],
         }
+
+    @property
+    def flops(self) -> int:
+        """Of the step, counted without running it."""
+        config = ExperimentConfig(
+            "bench",
+            model=ModelConfig(MODEL, "none"),
+            data=ClassificationData(folder="none", batch_size=BATCH),
+            module=RobustFinetuningConfig(objective=self.module.objective_config),
+            attack=self.attack,
+            trainer=TrainerConfig(log_every=NEVER),
+        )
+        texts = len(self.module.forest.names if self.backbone.hyperbolic else CLASSES) * len(TEMPLATES)
+        return training_cost(config, Texts(texts, texts), self.module.forest).total_flops
+
+    def product(self) -> Tensor:
+        """A large matrix product, the best that the machine can do."""
+        return self.matrix @ self.matrix
 
     def step(self) -> None:
         """This project's training step and its backward."""

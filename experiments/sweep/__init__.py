@@ -1,20 +1,22 @@
 """The `sweep` verb: one file, many trials, one comparison.
 
-The folder `output/sweeps/NAME/` holds plan.json (all trials), trials.jsonl (what became of them), logs/, claims/, and
-the comparison: sweep.md, sweep.csv, sweep.tex. The trials' runs are where `train` puts them: a run that exists counts,
-whichever engine ran it.
+The folder `output/sweeps/NAME/` holds plan.json (all trials), trials.jsonl (what became of them), logs/, claims/ and
+the comparison, sweep.md, sweep.csv, sweep.tex, which a search has none of. The trials' runs are where `train` puts
+them: a run that exists counts, whichever engine ran it.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 
 from configs.errors import ConfigError, did_you_mean
 from configs.layers import override_layer
 from experiments.sweep.assignment import Assignment
 from experiments.sweep.expand import any_trial, expand, only_trial, pinned
 from experiments.sweep.ledger import Ledger
+from experiments.sweep.ranking import best
 from experiments.sweep.spec import Sweep, read
 from experiments.sweep.trial import Trial
 
@@ -43,7 +45,8 @@ ENGINES = {
 
 
 def sweep(file: str, engine: str, jobs: int, dry_run: bool, overrides: Sequence[str]) -> int:
-    """Runs what is not finished of a sweep, then writes and prints its comparison. Returns the exit code.
+    """Runs what is not finished of a sweep, then writes and prints its comparison; of a search, its best trials alone.
+    Returns the exit code.
 
     Raises:
         ConfigError: a sweep or trial that can't be run, an unknown engine, no job.
@@ -61,14 +64,10 @@ def sweep(file: str, engine: str, jobs: int, dry_run: bool, overrides: Sequence[
     ledger = assignment.ledger
     assignment.begin()
     code: int = module.run(assignment)
-    trials = assignment.drawn
-    _tell_failures(ledger, trials)
+    _tell_failures(ledger, assignment.trials or assignment.drawn)  # others may have started other trials since
     last = ledger.last()
-    if code < 128 and any(ledger.finished(trial, last) for trial in trials):
-        from experiments.analysis.sweeps import compare_sweeps
-        from experiments.analysis.tabular import write
-
-        print(write(compare_sweeps([ledger.folder]), ledger.folder))
+    if code < 128 and any(ledger.finished(trial, last) for trial in assignment.drawn):
+        print(best(assignment) if assignment.sweep.method == "bayes" else _comparison(ledger.folder))
     return code
 
 
@@ -110,6 +109,13 @@ def assign(file: str, engine: str, jobs: int, overrides: Sequence[str]) -> Assig
 
 def _ledger(asked: Sweep, trial: Trial) -> Ledger:
     return Ledger(trial.folder.parent.parent / "sweeps" / asked.name)
+
+
+def _comparison(folder: Path) -> str:
+    from experiments.analysis.sweeps import compare_sweeps
+    from experiments.analysis.tabular import write
+
+    return write(compare_sweeps([folder]), folder)
 
 
 def _tell_failures(ledger: Ledger, trials: Sequence[Trial]) -> None:

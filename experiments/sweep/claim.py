@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Claim:
     """A trial's claim, `path`; beside it is the lock under which stale claims change hands.
 
     A claim is stale where none of its processes on this machine is alive, or where one of another machine has shown no
-    sign of life for ten minutes.
+    sign of life for ten minutes. A later process of the same number, as after a restart, is another process.
     """
 
     path: Path
@@ -58,7 +58,8 @@ class Claim:
 
     def beat(self) -> None:
         """A sign of life, to be given every BEAT_S seconds."""
-        os.utime(self.path)
+        with suppress(FileNotFoundError):  # of a process that slept, and whose trial another took over and ended
+            os.utime(self.path)
 
     def release(self) -> None:
         """Gives the trial up."""
@@ -68,12 +69,12 @@ class Claim:
     def holder(self) -> str:
         """Who has it, in words."""
         content = self._read()
-        return f"process {content['pids'][0]} on {content['host']}" if content else "another process"
+        return f"process {content['processes'][0][0]} on {content['host']}" if content else "another process"
 
     def _stale(self) -> bool:
         content = self._read()
         if content and content["host"] == platform.node():
-            return not any(_alive(pid) for pid in content["pids"])
+            return not any(_same(pid, begun) for pid, begun in content["processes"])
         try:
             return time.time() - self.path.stat().st_mtime > STALE_S
         except FileNotFoundError:  # given up meanwhile
@@ -89,7 +90,23 @@ class Claim:
 
 
 def _signature(*children: int) -> str:
-    return json.dumps({"host": platform.node(), "pids": [os.getpid(), *children], "since": now()}) + "\n"
+    processes = [(pid, _begun(pid)) for pid in (os.getpid(), *children)]
+    return json.dumps({"host": platform.node(), "processes": processes, "since": now()}) + "\n"
+
+
+def _same(pid: int, begun: int | None) -> bool:
+    """Whether the process of this number is alive, and is the one that began then, as far as that can be known."""
+    found = _begun(pid)
+    return None not in (found, begun) and (found == begun or 0 in (found, begun))
+
+
+def _begun(pid: int) -> int | None:
+    """When a process began, in Linux's ticks; 0 where that is not known, None where it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state == "Z" else int(fields[18])
+    except (FileNotFoundError, ProcessLookupError):  # or not Linux, or another user's
+        return 0 if _alive(pid) else None
 
 
 def _alive(pid: int) -> bool:

@@ -12,7 +12,7 @@ from configs.compose import compose
 from configs.errors import ConfigError
 from configs.layers import override_layer
 from configs.schema import ExperimentConfig
-from configs.schema.data import OpenWorldData
+from configs.schema.data import ClassificationData, OpenWorldData
 from experiments.sweep.parameter import Choice, fixed
 from experiments.sweep.spec import EXPERIMENT, Sweep
 from experiments.sweep.trial import Trial
@@ -115,7 +115,10 @@ def composed_trial(sweep: Sweep, setting: Mapping[str, Any]) -> Trial:
 
 
 def _check_search(sweep: Sweep, config: ExperimentConfig) -> None:
-    """A search chooses by its metric; what is chosen by the test split, or by the unknown of the test, is no test."""
+    """A search chooses by its metric; what is chosen by the test split, or by the unknown of the test, is no test.
+
+    `METRIC/SCORE/SPLIT/ATTACK@RADIUS` is of the test by its split, whatever stands behind it.
+    """
     name = sweep.metric[0] if sweep.metric else ""
     data = config.data
     tested = {*data.near_ood, *data.far_ood, "near", "far"} if isinstance(data, OpenWorldData) else set()
@@ -123,7 +126,12 @@ def _check_search(sweep: Sweep, config: ExperimentConfig) -> None:
         raise ConfigError(
             f"evaluation.split is {config.evaluation.split}, and a search must not see it; set evaluation.split to val"
         )
-    if name.split("/")[-1] in tested:
+    if isinstance(data, ClassificationData) and data.val_split == data.test_split:
+        raise ConfigError(
+            f"data.val_split={data.val_split} is the test split too, and a search must not see it; set data.val_split "
+            f"to another, such as {data.train_split}"
+        )
+    if tested.intersection(part.partition("@")[0] for part in name.split("/")):
         raise ConfigError(
             f"{name} is measured on data of the test; let the search have a metric of the validation split"
         )

@@ -2,6 +2,8 @@
 
 import csv
 
+from omegaconf import OmegaConf
+
 from configs.errors import UserError
 from experiments.sweep.trial import Trial
 
@@ -10,7 +12,7 @@ def measured(trial: Trial, metric: str) -> float:
     """The figure of that name in the trial's results, as the comparison names them.
 
     Raises:
-        UserError: it was not measured, or on another split than `val`.
+        UserError: it was not measured, or on another split than the run's `data.val_split`.
     """
     from experiments.analysis.finding import figures
     from experiments.analysis.loading import load_rows
@@ -20,8 +22,9 @@ def measured(trial: Trial, metric: str) -> float:
     if metric not in found:
         raise UserError(f"{trial.folder} has no figure {metric}; let metric.name be one of {', '.join(found)}")
     split = found[metric].settings["split"]
-    if split != "val":
-        raise UserError(f"{metric} of {trial.folder} is of the split {split}; a search may see val alone")
+    allowed = OmegaConf.load(trial.folder / "config.yaml").data.val_split
+    if split != allowed:
+        raise UserError(f"{metric} of {trial.folder} is of the split {split}; a search may see {allowed} alone")
     return found[metric].value
 
 

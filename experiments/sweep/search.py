@@ -3,7 +3,7 @@
 Several agents may work on it: each trial is one agent's, and one whose agent died is continued by another.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,13 @@ from experiments.sweep.expand import composed_trial
 from experiments.sweep.ledger import TrialState
 from experiments.sweep.objective import measured, validated
 from experiments.sweep.parameter import Choice, fixed
-from experiments.sweep.spec import EXPERIMENT
-from experiments.sweep.trial import Trial, label
+from experiments.sweep.ranking import Objective, title
+from experiments.sweep.trial import Trial
 
 if TYPE_CHECKING:
     from experiments.sweep.study import Study
 
 FOLDER = "search"  # in the sweep's: the study's journal
-SHOWN = 5  # best trials
-
-Objective = Callable[[Trial, str], float]
 
 
 def describe(assignment: Assignment) -> str:
@@ -39,7 +36,7 @@ def describe(assignment: Assignment) -> str:
 
 
 def run(assignment: Assignment) -> int:
-    """Searches until `run_cap` trials have ended, and prints the best ones.
+    """Searches until `run_cap` trials have ended.
 
     Returns 0 where none failed, 1 where one did, 128 + signal after Ctrl-C or SIGTERM.
 
@@ -50,10 +47,7 @@ def run(assignment: Assignment) -> int:
         raise UserError("the engine optuna needs optuna; pip install immunoclip[optuna]")
     from experiments.sweep.study import Study
 
-    search = Search(assignment, Study(assignment.ledger.folder / FOLDER, assignment.pinned))
-    code = search.run()
-    print(search.best())
-    return code
+    return Search(assignment, Study(assignment.ledger.folder / FOLDER, assignment.pinned)).run()
 
 
 class Search(Crew):
@@ -102,16 +96,7 @@ class Search(Crew):
 
     def tell(self, trial: Trial, what: str) -> None:
         """With the number of trials drawn so far."""
-        say(f"[{self.study.drawn}/{self.cap}] {self._title(trial)}: {what}")
-
-    def best(self) -> str:
-        """The best trials, a line each."""
-        found = self.study.best()
-        lines = [f"{len(found)} of {self.study.drawn} trials finished; {self.metric} of the best:"]
-        for value, number in found[:SHOWN]:
-            trial = self._trial(number)
-            lines.append(f"  {value:.6g}  {self._title(trial)}  {trial.folder}")
-        return "\n".join(lines)
+        say(f"[{self.study.drawn}/{self.cap}] {title(self.sweep, trial)}: {what}")
 
     def _draw(self) -> tuple[Trial, Claim] | None:
         """A new trial, or one that failed before; None where there is none."""
@@ -153,7 +138,3 @@ class Search(Crew):
 
     def _trial(self, number: int) -> Trial:
         return composed_trial(self.sweep, self.study.setting(number))
-
-    def _title(self, trial: Trial) -> str:
-        free = [key for key, one in self.sweep.parameters.items() if not fixed(one)] or [EXPERIMENT]
-        return ", ".join(label(key, trial.parameters[key]) for key in free)

@@ -19,12 +19,15 @@ from configs.errors import UserError
 from experiments.atomic import write_text
 from experiments.sweep import crew
 from experiments.sweep.assignment import Assignment
+from experiments.sweep.claim import exclusive
 from experiments.sweep.expand import override
+from experiments.sweep.local import Agent
 from experiments.sweep.parameter import Choice, Parameter, fixed
 from experiments.sweep.spec import EXPERIMENT, Sweep
+from experiments.sweep.trial import Trial
 from experiments.tracking.account import mode
 
-REGISTERED = "wandb.json"  # in the sweep's folder: the sweep on the server, so that the next start goes on with it
+FOLDER = "wandb"  # in the sweep's: which sweep of the server it is, so that the next start goes on with it
 PATIENCE_S = 600  # an agent that is told to end waits so long for its trial to save its step
 COMMAND = ("${env}", "${interpreter}", "-m", "experiments", "sweep")  # then the file, --trial, and the settings
 
@@ -35,9 +38,10 @@ def describe(assignment: Assignment) -> str:
 
 
 def run(assignment: Assignment) -> int:
-    """Registers the sweep, unless an earlier start did, and runs `jobs` agents until the server has no more trials.
+    """Registers the sweep, unless an earlier start did, runs `jobs` agents until the server has no more trials, and
+    tries again what had failed before: the server gives no trial out twice.
 
-    Returns 0 where all agents ended well, 1 where one did not, 128 + signal after Ctrl-C or SIGTERM.
+    Returns 0 where agents and trials ended well, 1 where one did not, 128 + signal after Ctrl-C or SIGTERM.
 
     Raises:
         UserError: no key, no server, or a server that refuses the sweep.
@@ -47,12 +51,22 @@ def run(assignment: Assignment) -> int:
             "the engine wandb needs a W&B server, and W&B is offline here; run 'wandb login', unset WANDB_MODE, or use "
             "--engine local"
         )
+    broken = _failed(assignment)
     path = _registered(assignment)
     command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", "--term-timeout", str(PATIENCE_S), path]
     if assignment.trials:
         command[-1:-1] = ["--count", str(len(assignment.trials))]
     crew.say(f"{assignment.jobs} agents of the sweep {path}; other machines join with: wandb agent {path}")
-    return _attend([_start(command) for _ in range(assignment.jobs)])
+    code = _attend([_start(command) for _ in range(assignment.jobs)])
+    if broken and code < 128:
+        code = max(code, Agent(assignment.ledger, broken, assignment.jobs).run())
+    return code or int(bool(_failed(assignment)))
+
+
+def _failed(assignment: Assignment) -> list[Trial]:
+    """What failed last time; an agent of W&B's ends well all the same."""
+    last = assignment.ledger.last()
+    return [one for one in assignment.drawn if one.identity in last and last[one.identity].state == "failed"]
 
 
 def translated(sweep: Sweep) -> dict[str, Any]:
@@ -89,15 +103,17 @@ def _readable(key: str, value: Any) -> Any:
 
 
 def _registered(assignment: Assignment) -> str:
-    """ENTITY/PROJECT/ID of the sweep on the server."""
-    note = assignment.ledger.folder / REGISTERED
-    told = translated(assignment.pinned)
-    known: Mapping[str, Any] = json.loads(note.read_text()) if note.exists() else {}
-    if known.get("sweep") == told:
-        return str(known["path"])
-    path = _register(told, _project(assignment))
-    write_text(note, json.dumps({"path": path, "sweep": told}, indent=2) + "\n")
-    return path
+    """ENTITY/PROJECT/ID of the sweep on the server, which the first of those who start it registers."""
+    folder, told = assignment.ledger.folder / FOLDER, translated(assignment.pinned)
+    note = folder / "sweep.json"
+    with exclusive(folder):
+        known: Mapping[str, Any] = json.loads(note.read_text()) if note.exists() else {}
+        if known.get("sweep") == told:
+            crew.say(f"{note} has the sweep of an earlier start; without that file another is registered")
+            return str(known["path"])
+        path = _register(told, _project(assignment))
+        write_text(note, json.dumps({"path": path, "sweep": told}, indent=2) + "\n")
+        return path
 
 
 def _register(told: dict[str, Any], project: str) -> str:

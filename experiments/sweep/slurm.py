@@ -158,9 +158,10 @@ class Queue:
     def _leave(self) -> None:
         if self.slurm:
             crew.say("the jobs go on without this command; the same command waits for them again, scancel ends them")
-        for job in self.local:
+        working = {job: local for job, local in self.local.items() if not local.done()}
+        for job in working:
             os.kill(int(job), signal.SIGTERM)  # its controller passes it on, and the trial saves its step
-        for local in self.local.values():
+        for local in working.values():
             while not local.done():
                 time.sleep(crew.POLL_S)
 

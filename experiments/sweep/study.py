@@ -33,11 +33,11 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sweep = sweep
-        self.maximize = sweep.metric is not None and sweep.metric[1] == "maximize"
+        goal = sweep.metric[1] if sweep.metric else "minimize"
         self._study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
             study_name=sweep.name,
-            direction="maximize" if self.maximize else "minimize",
+            direction=goal,
             pruner=_pruner(sweep.halving),
             load_if_exists=True,
         )
@@ -84,11 +84,6 @@ class Study:
     def settle(self, number: int, fate: Fate, value: float | None = None) -> None:
         """How the trial ended, and what it measured where it finished."""
         self._study.tell(number, value, STATES[fate])
-
-    def best(self) -> list[tuple[float, int]]:
-        """What trials that finished measured, with their numbers; the best first."""
-        found = [(one.value, one.number) for one in self._trials(TrialState.COMPLETE) if one.value is not None]
-        return sorted(found, key=lambda one: (-one[0] if self.maximize else one[0], one[1]))
 
     def _trial(self, number: int) -> optuna.Trial:
         return optuna.Trial(self._study, self._trials()[number]._trial_id)

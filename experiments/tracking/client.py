@@ -154,12 +154,13 @@ class Client:
             self._run.log_artifact(artifact, aliases=list(aliases) or None)
         self._filed.append(artifact)
 
-    def _finish(self, exit_code: int) -> None:
-        if exit_code > 128:
+    def _finish(self, exit_code: int, patience: float) -> None:
+        if exit_code > 128 and exit_code != 128 + signal.SIGINT:  # a person does not want it again
             self._run.mark_preempting()
+        until = time.monotonic() + patience  # of all files together
         with suppress(Exception):  # a model takes its time, and `finish` gives little
             for artifact in [] if self._run.offline else self._filed:
-                artifact.wait(round(self._told["patience"]))
+                artifact.wait(max(1, round(until - time.monotonic())))
         try:
             self._run.finish(exit_code)
         except TimeoutError:
@@ -186,14 +187,14 @@ class Client:
 
 
 def main(lines: Iterable[bytes], say: Say) -> None:
-    """Speaks for a run until it finishes; where it doesn't, it was killed."""
+    """Speaks for a run until it finishes; where it doesn't, it was killed, and nobody waits for its files."""
     messages = (json.loads(line) for line in lines)
     client = Client(next(messages), say)
     for message in messages:
         client.heed(message)
         if message["kind"] == "finish":
             return
-    client.heed({"kind": "finish", "exit_code": 1})
+    client.heed({"kind": "finish", "exit_code": 1, "patience": ANSWER_S})
 
 
 def _first_line(error: Exception) -> str:

@@ -60,7 +60,7 @@ class Courier:
         except subprocess.TimeoutExpired:
             return False
         finally:
-            with suppress(ProcessLookupError):  # wandb's own service is in the group too
+            with suppress(ProcessLookupError):  # wandb's own service is in another group, and ends with the client
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         return self._process.returncode == 0

@@ -52,11 +52,18 @@ def introduction(run: Run, config: ExperimentConfig) -> dict[str, Any]:
 
 def identity(run: Run) -> str:
     """The same for every attempt, so that they are one W&B run: NAME-HASH-sSEED in characters that W&B allows, or what
-    `wandb agent` calls its trial."""
+    `wandb agent` calls its trial, or called it when the run began."""
     if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
         return os.environ["WANDB_RUN_ID"]
+    if noted(run).exists():
+        return noted(run).read_text()
     name = re.sub(r"[^\w.-]", "-", run.name, flags=re.ASCII)
     return f"{name[:80]}-{run.config_hash}-s{run.seed}"
+
+
+def noted(run: Run) -> Path:
+    """The file that keeps the identity for later attempts."""
+    return run.folder / "wandb" / "id"
 
 
 def job_type(run: Run, config: ExperimentConfig) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 from configs.schema import ExperimentConfig
 from datamodules.base import PlannedDataModule
 from datamodules.classification import ClassificationDataModule
-from experiments.labels import Labels
+from experiments.atomic import write_text
+from experiments.models.labels import Labels
 from experiments.runs import Run, rank
 from experiments.stop import Interrupted
 from experiments.tracking.courier import Courier
-from experiments.tracking.introduction import identity, introduction
+from experiments.tracking.introduction import identity, introduction, noted
 
 RESULTS = ("config.yaml", "config.inputs.json", "status.json", "results.jsonl", "metrics.csv", "evidence-*.npz")
 INTERRUPTED_S = 10.0  # of patience: whoever sent the signal has little
@@ -73,7 +74,7 @@ class Mirror:
         self._file("results", paths)
         if self._exported:
             self._file("model", [self._run.model], ["last", "best"] if self._config.trainer.patience else ["last"])
-        self._send("finish", exit_code=exit_code)
+        self._send("finish", exit_code=exit_code, patience=patience)
         courier, self._courier = self._courier, None
         if not courier.close(patience + FALLBACK_S):
             _say(f"Weights & Biases did not come to an end; see {self._log}. {self._kept}")
@@ -102,6 +103,7 @@ class Mirror:
             return
         try:
             if self._courier is None:
+                write_text(noted(self._run), identity(self._run))
                 self._courier = Courier(self._log, self._heard)
                 self._courier.send(introduction(self._run, self._config))
             self._courier.send({"kind": kind, **content})

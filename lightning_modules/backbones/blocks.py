@@ -74,15 +74,15 @@ def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 @contextmanager
-def compiled(visual: nn.Module) -> Iterator[None]:
-    """Has torch.compile take every block of an image tower, as long as the context lasts. Blocks rather than the tower:
-    a transformer's are all alike, and compile once.
+def compiled(visual: nn.Module, device: torch.device) -> Iterator[None]:
+    """Has torch.compile take every block of an image tower, as long as the context lasts, for a device, where the tower
+    need not be yet. Blocks rather than the tower: a transformer's are all alike, and compile once.
 
     Raises:
         ConfigError: a tower of another make; nothing on this machine that could compile.
     """
     found = blocks(visual)
-    _check_compiler(next(visual.parameters()).device)
+    _check_compiler(device)
     for block in found:
         block.compile()
     try:
@@ -97,7 +97,8 @@ def _check_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.add, fullgraph=True)(torch.ones(2, device=device), 1)
     except Exception as error:  # whatever is missing: a compiler, its headers, Triton
+        compiler = "a C++ compiler and Triton" if device.type == "cuda" else "a C++ compiler"
         raise ConfigError(
             f"trainer.compile=default finds nothing to compile with on this machine ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); install a C++ compiler, or set trainer.compile=none"
+            f"{str(error).splitlines()[0]}); install {compiler}, or set trainer.compile=none"
         ) from error

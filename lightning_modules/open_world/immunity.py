@@ -39,6 +39,7 @@ class Immunity(nn.Module):
     captions    N texts, what the antibodies say.
     lambda_inf  weight of s-.
     danger      s- over all antibodies, or those of the predicted class and of none; all where it has no such.
+    temperature of the posterior, see `fit_temperature`; 1: not calibrated.
     """
 
     basis: Tensor
@@ -62,12 +63,14 @@ class Immunity(nn.Module):
         lambda_inf: float = 1.0,
         danger: Danger = "global",
         recalibration: Recalibration = "threshold",
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.adapter = adapter
         self.class_names = tuple(class_names)
         self.captions = ("",) * len(owners) if captions is None else tuple(captions)
         self.lambda_inf, self.danger, self.recalibration = lambda_inf, danger, recalibration
+        self.temperature = temperature
         normaliser = log_normaliser(kappa, prototypes.shape[1])
         self.register_buffer("basis", torch.eye(adapter.dimension) if basis is None else basis.float())
         self.register_buffer("prototypes", prototypes.float())
@@ -104,6 +107,18 @@ class Immunity(nn.Module):
         the classes under von Mises-Fisher distributions."""
         return self.kappa * self.similarities(points) + self.offset
 
+    def posterior(self, points: Tensor) -> Tensor:
+        """(B, K), of the logits divided by the temperature, which leaves the order of the classes as it is."""
+        return (self.logits(points) / self.temperature).softmax(dim=1)
+
+    def most_dangerous(self, points: Tensor) -> Tensor:
+        """Which antibody s- is of, int64 (B,), for adapted points (B, D); -1 without antibodies."""
+        with torch.autocast(points.device.type, enabled=False):
+            if self.danger == "global":
+                return nearest(points, self.antibodies, self.owners)
+            found = nearest(points, self.antibodies, self.owners, self.logits(points).argmax(dim=1))
+            return torch.where(found < 0, nearest(points, self.antibodies, self.owners), found)
+
     def classify(self, embeddings: Tensor) -> Tensor:
         """Classes of the largest posterior, int64 (B,)."""
         return self.logits(self.adapt(embeddings)).argmax(dim=1)
@@ -116,7 +131,7 @@ class Immunity(nn.Module):
             return known, torch.zeros_like(known)
         with torch.autocast(points.device.type, enabled=False):
             # The search has no gradient; that of the maximum is the found antibody's.
-            return known, (points * self.antibodies[self._most_dangerous(points)]).sum(dim=1)
+            return known, (points * self.antibodies[self.most_dangerous(points)]).sum(dim=1)
 
     def score(self, embeddings: Tensor) -> Tensor:
         """S_DIS, (B,)."""
@@ -193,10 +208,12 @@ class Immunity(nn.Module):
             "lambda_inf": self.lambda_inf,
             "danger": self.danger,
             "recalibration": self.recalibration,
+            "temperature": self.temperature,
         }
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
-        for name, write in ((WEIGHTS, lambda path: save_file(weights, path)), (SETTINGS, _writer(settings))):
-            write(folder / f".{name}")
+        save_file(weights, folder / f".{WEIGHTS}")
+        (folder / f".{SETTINGS}").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for name in (WEIGHTS, SETTINGS):
             (folder / f".{name}").replace(folder / name)
 
     @classmethod
@@ -216,19 +233,9 @@ class Immunity(nn.Module):
             raise DataError(f"{folder} holds no immunity that can be read ({reason}); vaccinate again") from error
         return immunity.eval()
 
-    def _most_dangerous(self, points: Tensor) -> Tensor:
-        if self.danger == "global":
-            return nearest(points, self.antibodies, self.owners)
-        found = nearest(points, self.antibodies, self.owners, self.logits(points).argmax(dim=1))
-        return torch.where(found < 0, nearest(points, self.antibodies, self.owners), found)
-
     def _set(self, tails: Tails) -> None:
         for name, values in tails._asdict().items():
             self.register_buffer(f"tail_{name}", values.to(self.prototypes.device, copy=True))
-
-
-def _writer(settings: dict[str, Any]) -> Any:
-    return lambda path: path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _blank(kind: type[Immunity], settings: dict[str, Any]) -> Immunity:
@@ -240,9 +247,6 @@ def _blank(kind: type[Immunity], settings: dict[str, Any]) -> Immunity:
         torch.ones(classes),
         torch.zeros(count, dimension),
         torch.zeros(count, dtype=torch.int64),
-        class_names=settings["class_names"],
-        captions=settings["captions"],
-        lambda_inf=settings["lambda_inf"],
-        danger=settings["danger"],
-        recalibration=settings["recalibration"],
+        **{name: settings[name] for name in ("class_names", "captions", "lambda_inf", "danger", "recalibration")},
+        temperature=float(settings.get("temperature", 1.0)),  # files from before it was fitted have none
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.compose import Composed, compose
+from configs.compose import compose
 from experiments.runs import Run
 from experiments.train import train
 from tests.integration.runs import column, logged, saved_step, weights
@@ -23,7 +23,7 @@ TRAINER = {"steps": 4, "accelerator": "cpu", "checkpoint_every": 3, "log_every":
 TWO = TRAINER | {"devices": 2, "strategy": "ddp"}
 SGD = {"kind": "sgd", "lr": 0.01}  # linear in the gradient: Adam would divide rounding errors by each other
 LIGHTNING = ["-m", "experiments"]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "experiments"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
 SAME = ("train/loss", "train/robust_accuracy", "train/clean_accuracy", "train/perturbation_l2", "train/lr")
 
 
@@ -32,38 +32,35 @@ def launch(launcher: list[str], experiment: Path) -> "subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
 
 
-def experiments(experiment_file: Experiment, **sections: object) -> tuple[Composed, Path]:
-    """The same run for one process and for two; their hashes differ, since devices may change a result."""
-    one = compose(experiment_file("one", trainer=TRAINER | {"accumulate": 2}, **sections))
-    return one, experiment_file("two", trainer=TWO | {"accumulate": 2}, **sections)
+OBJECTIVES: list[dict[str, object]] = [
+    {"kind": "tecoa"}, {"kind": "fare"}, {"kind": "hierarchical", "text_attack": {"eps": 1e-3, "prompts": 4}},
+]  # fmt: skip
 
 
-HIERARCHICAL = {"kind": "hierarchical", "text_attack": {"eps": 1e-3, "prompts": 4}}
-
-
-@pytest.mark.parametrize(
-    ("objective", "launcher"), [({"kind": "tecoa"}, TORCHRUN), ({"kind": "fare"}, LIGHTNING), (HIERARCHICAL, LIGHTNING)]
-)
-def test_two_processes_train_as_one_does(
-    experiment_file: Experiment, tiny_dataset: Path, objective: dict[str, object], launcher: list[str]
-) -> None:
-    sections = {
-        "data": {"kind": "classification", "folder": str(tiny_dataset), "batch_size": 8, "workers": 0},
-        "module": {"kind": "robust_finetuning", "objective": objective},
-        "optim": SGD,
-    }
-    one, two = experiments(experiment_file, **sections)
-    assert train(one) == 0
-    done = launch(launcher, two)
+def test_two_processes_train_as_one_does(experiment_file: Experiment) -> None:
+    """Their hashes differ, since devices may change a result. The same two processes train all objectives."""
+    twos = []
+    for objective in OBJECTIVES:
+        sections = {"module": {"kind": "robust_finetuning", "objective": objective}, "optim": SGD}
+        alone = experiment_file(f"one_{objective['kind']}", trainer=TRAINER | {"accumulate": 2}, **sections)
+        assert train(compose(alone)) == 0
+        twos.append(experiment_file(f"two_{objective['kind']}", trainer=TWO | {"accumulate": 2}, **sections))
+    command = [sys.executable, *TORCHRUN, "tests.distributed.several", *map(str, twos)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
     assert done.returncode == 0, done.stderr
-    single, double = Run.of(one), Run.of(compose(two))
+    assert done.stderr.count("finished:") == len(OBJECTIVES)  # rank 0 alone speaks
+    for two in twos:
+        alone = two.with_name(two.name.replace("two", "one"))
+        assert_alike(Run.of(compose(alone)), Run.of(compose(two)))
+
+
+def assert_alike(single: Run, double: Run) -> None:
     assert double.finished
     assert list(logged(double)) == [1, 2, 3, 4]
     for name in SAME:
         torch.testing.assert_close(column(double, name), column(single, name), rtol=1e-3, atol=1e-4)
     for name, value in weights(single.model).items():
         torch.testing.assert_close(weights(double.model)[name], value, rtol=1e-3, atol=1e-5)
-    assert done.stderr.count("finished:") == 1  # rank 0 alone speaks
 
 
 def test_a_failure_on_all_ranks_is_told_once(experiment_file: Experiment) -> None:
@@ -86,4 +83,6 @@ def test_a_signal_to_one_rank_stops_all_after_a_step(experiment_file: Experiment
     assert run.status is not None
     assert run.status.state == "interrupted"
     assert saved_step(run) == run.status.step == max(logged(run))
-    assert launch(LIGHTNING, experiment_file(trainer=TWO)).returncode == 0  # the port and the devices are free again
+    done = launch([*TORCHRUN, "experiments"], experiment_file(trainer=TWO))  # the devices are free again
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("finished:") == 1

@@ -112,7 +112,10 @@ def codes(processes: Sequence[BaseProcess]) -> list[int | None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_ten_kills_leave_no_trace(experiment_file: ExperimentFile, ranks: int) -> None:
+def test_ten_kills_leave_no_trace(experiment_file: ExperimentFile, tmp_path: Path, ranks: int) -> None:
+    """And SLURM is asked once for another attempt, by one rank, where a run could still ask."""
+    scheduler = Scheduler(tmp_path / "slurm")
+    slurm = {"SLURM_JOB_ID": "71", "SLURM_JOB_NAME": "train", **scheduler.environment}
     settings: dict[str, Any] = {
         "attack": {"kind": "pgd", "steps": 1},
         "trainer": TRAINER | {"log_every": ranks, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto"},
@@ -122,31 +125,20 @@ def test_ten_kills_leave_no_trace(experiment_file: ExperimentFile, ranks: int) -
     run_to_the_end(whole, ranks)
     killed = experiment_file("killed", **settings)
     run = Run.of(compose(killed))
-    for kill in plan(ranks, ranks):
-        ended = strike(killed, ranks, kill)
+    kills = plan(ranks, ranks)
+    for kill in kills:
+        ended = strike(killed, ranks, kill, **slurm)
         status = run.status
         assert status is not None
         if kill.number == signal.SIGTERM:
-            assert ended == [128 + signal.SIGTERM] * ranks, kill
+            assert ended == [128 + signal.SIGTERM, 0][:ranks], kill  # rank 0 speaks for all
             assert (status.state, status.step) == ("interrupted", saved_step(run)), kill
         elif 0 in kill.victims:
             assert ended[0] == -signal.SIGKILL, kill
             assert status.killed, kill
     run_to_the_end(killed, ranks)
+    asked = sum(kill.number == signal.SIGTERM for kill in kills)
+    assert scheduler.requeued == ["71"] * asked
+    assert scheduler.found == ["interrupted", "finished"] * asked  # of the killed run and of the whole one
     assert logged(run) == logged(Run.of(compose(whole)))
     assert same(weights(run.model), weights(Run.of(compose(whole)).model))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_slurm_is_asked_once(experiment_file: ExperimentFile, tmp_path: Path, ranks: int) -> None:
-    """SLURM warns all ranks at once."""
-    scheduler = Scheduler(tmp_path / "slurm")
-    everyone = tuple(range(ranks))
-    trainer = TRAINER | {"log_every": 1, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto"}
-    experiment = experiment_file(trainer=trainer)
-    warning = Kill(signal.SIGUSR1, everyone, ranks - 1, "batch", 3, 0.0)
-    ended = strike(experiment, ranks, warning, SLURM_JOB_ID="71", SLURM_JOB_NAME="train", **scheduler.environment)
-    assert ended == [128 + signal.SIGUSR1] * ranks
-    assert scheduler.requeued == ["71"]
-    assert scheduler.found == ["interrupted"]

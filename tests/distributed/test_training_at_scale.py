@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import writer
 
 from configs.compose import compose
 from experiments.runs import Run
@@ -16,9 +16,9 @@ from tests.integration.runs import column, logged, same, weights
 
 pytestmark = pytest.mark.slow
 
-Experiment = Callable[..., Path]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 SEVERAL = ["-m", "tests.distributed.several"]
+HIERARCHICAL = {"kind": "robust_finetuning", "objective": {"kind": "hierarchical"}}
 SGD = {"kind": "sgd", "lr": 0.01, "momentum": 0.9}  # linear in the gradient, with a state of its own
 TRAINER = {
     "steps": 4, "accelerator": "cpu", "devices": 2, "checkpoint_every": 2, "log_every": 1, "threads": 1,
@@ -33,15 +33,32 @@ def trained(*runs: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_shared_tower_trains_as_whole_ones_do(experiment_file: Experiment) -> None:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, tiny_vit: str) -> dict[str, Run]:
+    """All by name, trained one after another by the same two processes, which take long to start."""
+    write = writer(tmp_path_factory.mktemp("runs"), tiny_dataset, tiny_vit)
+    beside, clipless = {"module": HIERARCHICAL, "optim": SGD}, TRAINER | {"accumulate": 2, "clip_norm": None}
+    reported = {"module": HIERARCHICAL, "trainer": TRAINER | {"log_every": 2, "strategy": "ddp"}}
+    files = {
+        "whole": write("whole", optim=SGD, trainer=TRAINER | {"strategy": "ddp"}),
+        "shared": write("shared", optim=SGD, trainer=TRAINER | {"strategy": "fsdp"}),
+        "cut": write("cut", optim=SGD, trainer=TRAINER | {"strategy": "fsdp"}),
+        "beside_whole": write("beside_whole", trainer=clipless | {"strategy": "ddp"}, **beside),
+        "beside_shared": write(
+            "beside_shared", trainer=clipless | {"strategy": "fsdp", "gradient_checkpointing": True}, **beside
+        ),
+        "static": write("static", **reported),
+        "changing": write("changing", **reported),
+    }
+    ways = {"cut": "@3", "changing": "!"}
+    trained(*(f"{file}{ways.get(name, '')}" for name, file in files.items()))
+    return {name: Run.of(compose(file)) for name, file in files.items()}
+
+
+def test_a_shared_tower_trains_as_whole_ones_do(runs: dict[str, Run]) -> None:
     """Clipped, averaged, with early stopping. A run that was cut short resumes bit by bit, and its checkpoint is what
     another strategy would have written."""
-    files = {
-        name: experiment_file(name, optim=SGD, trainer=TRAINER | {"strategy": strategy})
-        for name, strategy in {"whole": "ddp", "shared": "fsdp", "cut": "fsdp"}.items()
-    }
-    trained(str(files["whole"]), str(files["shared"]), f"{files['cut']}@3")
-    whole, shared, cut = (Run.of(compose(file)) for file in files.values())
+    whole, shared, cut = (runs[name] for name in ("whole", "shared", "cut"))
     assert_alike(whole, shared)
     assert logged(cut) == logged(shared)
     assert same(weights(cut.model), weights(shared.model))
@@ -51,16 +68,9 @@ def test_a_shared_tower_trains_as_whole_ones_do(experiment_file: Experiment) -> 
     assert_close(one["optimizer_states"][0]["state"], two["optimizer_states"][0]["state"])
 
 
-def test_what_is_trained_beside_a_shared_tower_is_the_same_on_all_ranks(experiment_file: Experiment) -> None:
+def test_what_is_trained_beside_a_shared_tower_is_the_same_on_all_ranks(runs: dict[str, Run]) -> None:
     """The text projection and a hyperbolic head, with accumulation and recomputed blocks."""
-    sections = {"module": {"kind": "robust_finetuning", "objective": {"kind": "hierarchical"}}, "optim": SGD}
-    trainer = TRAINER | {"accumulate": 2, "clip_norm": None}
-    whole = experiment_file("whole", trainer=trainer | {"strategy": "ddp"}, **sections)
-    shared = experiment_file(
-        "shared", trainer=trainer | {"strategy": "fsdp", "gradient_checkpointing": True}, **sections
-    )
-    trained(str(whole), str(shared))
-    assert_alike(*(Run.of(compose(file)) for file in (whole, shared)))
+    assert_alike(runs["beside_whole"], runs["beside_shared"])
 
 
 def assert_alike(one: Run, two: Run) -> None:
@@ -76,15 +86,9 @@ def assert_alike(one: Run, two: Run) -> None:
         assert_close(*(json.loads(file.read_text()) for file in heads))
 
 
-def test_a_static_graph_changes_no_weight(experiment_file: Experiment) -> None:
+def test_a_static_graph_changes_no_weight(runs: dict[str, Run]) -> None:
     """Where only every other step is reported."""
-    sections = {
-        "module": {"kind": "robust_finetuning", "objective": {"kind": "hierarchical"}},
-        "trainer": TRAINER | {"log_every": 2, "strategy": "ddp"},
-    }
-    files = [experiment_file(name, **sections) for name in ("static", "changing")]
-    trained(str(files[0]), f"{files[1]}!")
-    static, changing = (Run.of(compose(file)) for file in files)
+    static, changing = runs["static"], runs["changing"]
     assert logged(static) == logged(changing)
     assert same(weights(static.model), weights(changing.model))
 

@@ -12,7 +12,7 @@ import huggingface_hub.constants
 import pytest
 
 from configs.errors import ConfigError
-from experiments.hub import HubError, push
+from experiments.models.hub import HubError, push
 
 TOKEN = "hf_" + "x" * 34
 

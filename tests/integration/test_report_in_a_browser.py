@@ -16,8 +16,10 @@ from tests.unit import found_runs
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FRAME = """<!doctype html><title></title><iframe style="width: {width}px; height: 2000px" srcdoc="{page}"></iframe>
 <script>document.querySelector("iframe").onload = event => {{
-    const page = event.target.contentDocument, broken = [...page.images].filter(one => !one.naturalWidth)
-    document.title = [page.documentElement.scrollWidth, page.documentElement.clientWidth, broken.length].join(" ")
+    const page = event.target.contentDocument, root = page.documentElement
+    const broken = [...page.images].filter(one => !one.naturalWidth).length
+    const names = [...page.querySelectorAll("tbody th[scope=row]")].map(one => one.clientWidth).filter(Boolean)
+    document.title = [root.scrollWidth, root.clientWidth, broken, Math.min(...names)].join(" ")
 }}</script>"""  # a window of its own can't be as narrow as a phone
 BACKGROUND = 255  # of a page in light colours, and of its plots
 
@@ -28,7 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no C
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A page of one run, and a page of two."""
     outputs = tmp_path_factory.mktemp("outputs")
-    runs = [found_runs.write(outputs / name / "01234567-s0", found_runs.rows()) for name in ("quickstart", "other")]
+    rows = [{**row, "git_sha": "0123456789" * 4} for row in found_runs.rows()]  # which breaks at no space
+    runs = [found_runs.write(outputs / name / "01234567-s0", rows) for name in ("quickstart", "other")]
     return {"one": write_report(runs[0]), "many": report([str(outputs)])}
 
 
@@ -37,12 +40,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_page_fits_its_window_and_shows_all_its_pictures(pages: dict[str, Path], name: str, width: int) -> None:
     framed = pages[name].with_name("framed.html")
     framed.write_text(FRAME.format(width=width, page=escape(pages[name].read_text())))
-    title = re.search(r"<title>(\d+) (\d+) (\d+)</title>", browse(framed, 1400, "--dump-dom"))
+    title = re.search(r"<title>(\d+) (\d+) (\d+) (\d+)</title>", browse(framed, 1400, "--dump-dom"))
     assert title is not None
-    needed, given, broken = map(int, title.groups())
+    needed, given, broken, narrowest = map(int, title.groups())
     assert 0 <= width - given < 20  # but for a scroll bar
     assert needed <= given
     assert broken == 0
+    assert narrowest >= 60, "a line's name has room for a word"
 
 
 @pytest.mark.parametrize("name", ["one", "many"])

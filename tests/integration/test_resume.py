@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,11 +34,17 @@ def assert_equal(run: Run, whole: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "accumulate", "epoch"),
-    [("tecoa", 1, 4), ("fare", 2, 3)],  # steps an epoch: interruptions fall within epochs, and between them
+    ("objective", "accumulate", "epoch", "cuts"),  # steps an epoch: interruptions fall within epochs, and between them
+    [("tecoa", 1, 4, range(1, STEPS)), ("fare", 2, 3, (2, 3, 4, 6))],
 )
 def test_resumes_exactly_after_a_power_cut_at_any_step(
-    experiment_file: Experiment, tmp_path: Path, tiny_dataset: Path, objective: str, accumulate: int, epoch: int
+    experiment_file: Experiment,
+    tmp_path: Path,
+    tiny_dataset: Path,
+    objective: str,
+    accumulate: int,
+    epoch: int,
+    cuts: Sequence[int],
 ) -> None:
     batch_size = 96 // (epoch * accumulate)
     sections = {
@@ -48,7 +54,7 @@ def test_resumes_exactly_after_a_power_cut_at_any_step(
         "trainer": TRAINER | {"accumulate": accumulate},
     }
     _, whole = uninterrupted(experiment_file, tmp_path, **sections)
-    for step in range(1, STEPS):
+    for step in cuts:
         composed = compose(experiment_file(output=str(tmp_path / f"cut-{step}"), **sections))
         run = Run.of(composed)
         with faulty(Fault(step)), pytest.raises(RuntimeError, match="power cut"):

@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from configs.schema.model import ModelConfig
 from experiments.evaluate import evaluate
 from experiments.measure import _fired
 from experiments.runs import Run
+from experiments.sweep.claim import _begun
 from experiments.tracking import introduction
 from experiments.train import train
 from lightning_modules.backbones import load_backbone
@@ -26,6 +29,7 @@ from lightning_modules.open_world.adapter import Adapter
 from lightning_modules.open_world.immunity import Immunity
 from tests.fake_wandb import KEY, Behaviour, FakeWandb
 from tests.integration.runs import Fault, Signal, faulty, logged, same, weights
+from tests.integration.test_resume import wait_until
 
 STEPS = 6
 PATIENCE_S = 6.0
@@ -114,25 +118,26 @@ def test_the_server_has_the_run_its_figures_and_its_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("behaviour", ["hangs", "resets", "answers 500"])
 def test_a_server_that_never_works_costs_a_line_and_little_time(
     experiment_file: ExperimentFile,
     fake: FakeWandb,
     plain: tuple[Run, float],
-    behaviour: Behaviour,
+    tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    fake.behaviour = behaviour
-    composed = compose(experiment_file(trainer=QUICK, logging={"wandb": "online", "patience": PATIENCE_S / 2}))
-    began = time.monotonic()
-    assert train(composed) == 0
-    assert time.monotonic() - began < plain[1] + PATIENCE_S + SLACK_S
-    complete(Run.of(composed), plain[0])
-    told = [line for line in capfd.readouterr().err.splitlines() if "Weights & Biases" in line]
-    assert len(told) == 1
-    assert "can't be reached" in told[0]
-    assert "wandb sync" in told[0]
-    assert len(list((Run.of(composed).folder / "wandb").glob("offline-run-*"))) == 1
+    for behaviour in get_args(Behaviour)[1:]:
+        fake.behaviour = behaviour
+        logging, place = {"wandb": "online", "patience": PATIENCE_S / 2}, str(tmp_path / behaviour)
+        composed = compose(experiment_file(trainer=QUICK, logging=logging, output=place))
+        began = time.monotonic()
+        assert train(composed) == 0
+        assert time.monotonic() - began < plain[1] + PATIENCE_S + SLACK_S
+        complete(Run.of(composed), plain[0])
+        told = [line for line in capfd.readouterr().err.splitlines() if "Weights & Biases" in line]
+        assert len(told) == 1, behaviour
+        assert "can't be reached" in told[0]
+        assert "wandb sync" in told[0]
+        assert len(list((Run.of(composed).folder / "wandb").glob("offline-run-*"))) == 1
 
 
 @pytest.mark.slow
@@ -192,7 +197,7 @@ def test_a_tag_in_the_browser_stops_the_run_which_then_resumes(
         fake.tags[identity] = ["eps", "stop"]
 
     threading.Thread(target=ask, daemon=True).start()
-    assert train(composed) == 143
+    assert train(composed) == 130
     assert run.status is not None
     assert run.status.state == "interrupted"
     assert 0 < run.status.step < endless["steps"]
@@ -223,6 +228,47 @@ def test_what_fired_is_the_nearest_antibody_where_a_picture_is_turned_away(tiny_
     assert found["pictures/clean_antibody"] == expected
     assert found["pictures/adversarial_antibody"] == expected[::-1]
     assert 0 < expected.count("") < 40
+
+
+RUN = """
+import json, os, signal, sys, time
+from pathlib import Path
+from experiments.tracking.courier import Courier
+courier = Courier(Path(sys.argv[1]) / "client.log", print)
+courier.send(json.loads(sys.argv[2]))
+courier.send({"kind": "log", "metrics": {"loss": 1.0}, "step": 1})
+print(courier._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for where Linux has them")
+def test_nothing_of_the_mirror_outlives_a_run_that_is_killed(experiment_file: ExperimentFile, tmp_path: Path) -> None:
+    composed = compose(experiment_file(trainer=QUICK, logging={"wandb": "offline"}))
+    told = introduction.introduction(Run.of(composed), composed.config) | {"folder": str(tmp_path)}
+    command = [sys.executable, "-c", RUN, str(tmp_path), json.dumps(told)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        client = int(process.stdout.readline())
+        wait_until(lambda: bool(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))), process)
+        pids = [client, *descendants(client)]
+        process.kill()
+    assert len(pids) > 1  # wandb has a process of its own, in a session of its own
+    began = time.monotonic()
+    while any(_begun(pid) is not None for pid in pids):
+        assert time.monotonic() - began < 2 * SLACK_S
+        time.sleep(0.1)
+    assert "Traceback" not in (tmp_path / "client.log").read_text()
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they started."""
+    children = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children += [int(path.parent.name)] if int(path.read_text().rpartition(")")[2].split()[1]) == pid else []
+    return [one for child in children for one in (child, *descendants(child))]
 
 
 class Outage(Fault):

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from configs.compose import compose
+from configs.errors import ConfigError
 from configs.schema.model import ModelConfig
+from experiments.accelerators import Machine
 from experiments.passes import passes
+from experiments.plan import plan
 from experiments.runs import Run
 from experiments.train import train
 from lightning_modules.backbones import Backbone, load_backbone
@@ -150,7 +153,7 @@ def test_contrastive_pretraining_goes_through_the_same_verb(experiment_file: Exp
 
 def test_a_dry_run_tells_and_writes_nothing(experiment_file: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     composed = compose(experiment_file())
-    assert train(composed, dry_run=True) == 0
+    assert plan(composed, Machine()) == 0
     told = capsys.readouterr().out
     for fact in (str(composed.run_folder), composed.hash, "'train': 96", "3 forward, 3 backward", "160"):
         assert fact in told
@@ -161,7 +164,7 @@ def test_a_dry_run_needs_no_data(
     experiment_file: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {"kind": "classification", "folder": str(tmp_path / "later"), "pack": {"source": "openmoji"}}
-    assert train(compose(experiment_file(data=data)), dry_run=True) == 0
+    assert plan(compose(experiment_file(data=data)), Machine()) == 0
     assert "not yet; training packs it first" in capsys.readouterr().out
     assert not (tmp_path / "later").exists()
 
@@ -181,6 +184,12 @@ def test_passes_are_what_the_step_does(experiment_file: Experiment, monkeypatch:
     composed = compose(experiment_file(module=module, attack=attack, trainer=QUICK | {"log_every": 100}))
     assert train(composed) == 0
     assert len(forwards) == 3 * passes(composed.config).forwards
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_devices_that_the_machine_lacks_are_one_sentence(experiment_file: Experiment) -> None:
+    with pytest.raises(ConfigError, match="do not fit this machine"):
+        train(compose(experiment_file(trainer=QUICK | {"accelerator": "gpu"})))
 
 
 def test_equal_configurations_train_equal_models(experiment_file: Experiment, tmp_path: Path) -> None:

@@ -94,25 +94,24 @@ def test_the_average_of_the_weights_is_validated_and_exported(
     assert not any(torch.equal(exported[name], plain.trained[4][name]) for name in names)
 
 
-@pytest.mark.parametrize("fault", [Fault(1), Fault(4), Fault(7), Fault(8), Signal(4, 15), Signal(5, 15)], ids=repr)
-def test_the_average_and_the_best_weights_resume_exactly(
-    experiment_file: Experiment, tmp_path: Path, fault: Fault
-) -> None:
+def test_the_average_and_the_best_weights_resume_exactly(experiment_file: Experiment, tmp_path: Path) -> None:
     """After a power cut, or a signal where a validation is due and is left out."""
     trainer = TRAINER | {"ema": 0.5, "patience": 9, "validate_every": 2, "checkpoint_every": 2}
     whole = compose(experiment_file(output=str(tmp_path / "whole"), trainer=trainer))
     assert train(whole) == 0
-    cut = compose(experiment_file(trainer=trainer))
-    with faulty(fault):
-        if isinstance(fault, Signal):
-            assert train(cut) == 143
-        else:
-            with pytest.raises(RuntimeError, match="power cut"):
-                train(cut)
-    assert train(cut) == 0
-    assert logged(Run.of(cut)) == logged(Run.of(whole))
-    assert same(weights(Run.of(cut).model), weights(Run.of(whole).model))
-    assert message(cut) == message(whole)
+    for fault in (Fault(4), Fault(7), Fault(8), Signal(4, 15), Signal(5, 15)):
+        name = f"{type(fault).__name__}-{fault.step}"
+        cut = compose(experiment_file(output=str(tmp_path / name), trainer=trainer))
+        with faulty(fault):
+            if isinstance(fault, Signal):
+                assert train(cut) == 143, name
+            else:
+                with pytest.raises(RuntimeError, match="power cut"):
+                    train(cut)
+        assert train(cut) == 0, name
+        assert logged(Run.of(cut)) == logged(Run.of(whole)), name
+        assert same(weights(Run.of(cut).model), weights(Run.of(whole).model)), name
+        assert message(cut) == message(whole), name
 
 
 def message(composed: Composed) -> str:

@@ -11,6 +11,7 @@ import experiments.cli as cli
 from configs.compose import Composed, compose
 from configs.errors import UserError
 from configs.layers import experiment_names
+from experiments.accelerators import Machine
 from experiments.cli import main, parse
 
 HEAVY = ("torch", "lightning", "numpy", "matplotlib", "wandb", "open_clip")
@@ -71,7 +72,7 @@ def test_nothing_heavy_is_imported_on_the_quick_paths(argv: list[str]) -> None:
         (["train", "quickstart", "optim.lr"], "key=value"),
         (["quickstart", "optim.lrr=1"], "optim.lr"),
         (["bench", "nothing"], "train-step"),
-        (["report"], "RUN_FOLDER"),
+        (["report"], "OUTPUTS"),
         (["evaluate", "quickstart", "--attacks", "apgd-cee"], "did you mean 'apgd-ce'?"),
         (["evaluate", "quickstart", "--eps", "8/255"], "--eps"),
         (["evaluate", "quickstart", "--norm", "l3"], "--norm"),
@@ -103,10 +104,10 @@ def test_evaluate_hands_on_the_attacks_of_its_options(monkeypatch: pytest.Monkey
     """The verb itself is replaced: it loads torch, and other tests run it."""
     handed: list[Composed] = []
 
-    def verb(_: str, __: str, composed: Composed, dry_run: bool, stage: str | None) -> int:
-        assert stage is None
+    def verb(name: str, _: str, composed: Composed, how: object) -> int:
+        assert how == (Machine() if name == "plan" else None)
         handed.append(composed)
-        return 0 if dry_run else 1
+        return 0 if name == "plan" else 1
 
     monkeypatch.setattr(cli, "_call", verb)
     assert main(["evaluate", "--attacks", "cw,aa", "quickstart", "seed=2", "--eps=2,1", "--dry-run"]) == 0

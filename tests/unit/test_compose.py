@@ -391,6 +391,14 @@ def test_a_bank_reaches_the_hash_where_the_model_is_vaccinated_with_it() -> None
     )
 
 
+@pytest.mark.parametrize("key", ["validation_attack={kind: none}", "validation_samples=9"])
+def test_validation_reaches_the_hash_where_it_chooses_the_weights(key: str) -> None:
+    for patience, reaches in (("null", False), ("3", True)):
+        waits = ["trainer.validate_every=5", f"trainer.patience={patience}"]
+        base, other = (compose("quickstart", [*waits, *more]).hash for more in ([], [f"evaluation.{key}"]))
+        assert (base != other) == reaches
+
+
 @pytest.mark.parametrize(
     "override",
     [

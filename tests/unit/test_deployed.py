@@ -16,8 +16,8 @@ from torch import Tensor
 
 from configs.errors import CheckpointError, DataError
 from configs.schema.model import ModelConfig
-from experiments.labels import Labels
-from experiments.legend import Legend
+from experiments.models.labels import Labels
+from experiments.models.legend import Legend
 from lightning_modules.backbones import Backbone, class_features, load_backbone
 from lightning_modules.deployed import Deployed, save_program
 from lightning_modules.heads import classify
@@ -132,8 +132,8 @@ def test_without_antibodies_none_is_named(backbone: Callable[..., Backbone]) -> 
 def test_its_program_answers_the_same(kind: str, backbone: Callable[..., Backbone]) -> None:
     """For any batch, with the same gradient in the pixels, so that it can be attacked. Bytes and normalised pixels,
     which a program would take for what they are not, are refused."""
-    model = Deployed(backbone(kind, "mini"), LABELS.forest, TEMPLATES)
-    program, pixels = written_and_read(model), pictures(64)
+    model = Deployed(backbone(kind), LABELS.forest, TEMPLATES)
+    program, pixels = written_and_read(model), pictures()
     for count in (1, 2, 40):
         torch.testing.assert_close(program(pixels[:count]), model(pixels[:count]))
     objective = "confidence" if model.immunity is None else "score"

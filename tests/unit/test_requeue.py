@@ -130,6 +130,27 @@ def test_a_doubled_signal_does_not_disturb_the_end(run: Run) -> None:
     assert (run.status.state, run.status.step) == ("interrupted", 5)
 
 
+def test_a_second_signal_waits_for_the_end_and_a_second_ctrl_c_does_not(
+    scheduler: Scheduler, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM and torchrun send SIGTERM to what a warning has not ended yet, which may be about to ask for a requeue."""
+    monkeypatch.setattr("experiments.stop.PATIENCE_S", 0.0)  # as if each came much later than the one before
+    ended = []
+
+    def work(second: int) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        finally:
+            os.kill(os.getpid(), second)
+            ended.append(second)
+
+    for second in (signal.SIGTERM, signal.SIGINT):
+        with pytest.raises(Interrupted, match="SIGUSR1"), Run(run.folder, "tiny", "0123abcd", 0).recorded():
+            work(second)
+    assert ended == [signal.SIGTERM]
+    assert scheduler.requeued == ["71", "71"]
+
+
 def test_no_handler_of_errors_takes_it_for_one(run: Run) -> None:
     with pytest.raises(Interrupted), run.recorded(), suppress(Exception):
         os.kill(os.getpid(), signal.SIGUSR2)

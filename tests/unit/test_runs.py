@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import ExperimentFile
+from lightning.pytorch.utilities import rank_zero_only
 
+from configs.compose import compose
 from configs.errors import TrainingError, UserError
 from experiments.atomic import replacing
-from experiments.runs import Run
+from experiments.runs import Run, rank
 from experiments.status import Status
 from experiments.stop import Interrupted
 
@@ -47,9 +50,24 @@ def test_status_says_what_ended_the_work(run: Run, error: BaseException, state: 
         assert run.status.message == ""
 
 
-def test_interruption_has_the_exit_code_of_a_shell() -> None:
+def test_interruption_has_the_exit_code_of_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rank 0, where all have agreed: whatever started them ends the rest at the first code that is not 0."""
     assert Interrupted(signal.SIGINT, "").exit_code == 130
+    assert Interrupted(signal.SIGTERM, "", agreed=True).exit_code == 143
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert Interrupted(signal.SIGTERM, "", agreed=True).exit_code == 0
     assert Interrupted(signal.SIGTERM, "").exit_code == 143
+
+
+def test_further_nodes_are_not_rank_0_before_there_is_a_trainer(
+    experiment_file: ExperimentFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    monkeypatch.setenv("NODE_RANK", "1")
+    further = Run.of(compose(experiment_file()))
+    assert rank() == 1
+    with further.recorded():
+        assert not further.folder.exists()
 
 
 def test_one_process_at_a_time_and_the_lock_dies_with_it(run: Run) -> None:

@@ -49,6 +49,20 @@ def test_a_figure_a_line_and_none_twice(tmp_path: Path) -> None:
     assert set(frame.run) == {f"tecoa_openmoji-{folder.name}"}
 
 
+def test_another_split_and_another_radius_are_figures_of_their_own(tmp_path: Path) -> None:
+    """`evaluate` adds them to the same folder. The test split keeps its names, whichever was measured last."""
+    rows = made_runs.rows(0.8, 0.3, 0)
+    wider = [{**row, "attack": {**row["attack"], "eps_255": 16.0}, "value": 0.05} for row in rows if row["attack"]]
+    other = [{**row, "split": "val", "value": 0.9} for row in rows if not row["score"]]
+    made_runs.write(made_runs.configured(tmp_path), [*rows, *other, *wider])
+    found = load_runs(tmp_path).frame
+    assert not found.name.duplicated().any()
+    values = found.set_index("name").value
+    assert (values["accuracy/clean/leaf"], values["accuracy/clean/leaf@val"]) == (0.8, 0.9)
+    assert values["accuracy/clean/levels@val"] == pytest.approx(0.9)
+    assert values["accuracy/pgd20/levels@linf-16"] == pytest.approx(0.05)
+
+
 def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
     sweep = swept(tmp_path, trials=2)
     expected = load_runs(tmp_path).frame

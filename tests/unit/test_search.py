@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from experiments.sweep.assignment import Assignment
 from experiments.sweep.ledger import Ledger
 from experiments.sweep.objective import measured, validated
 from experiments.sweep.parameter import Range
+from experiments.sweep.ranking import best
 from experiments.sweep.search import FOLDER, Search
 from experiments.sweep.spec import Sweep, read
 from experiments.sweep.study import Study
@@ -126,10 +128,11 @@ def test_a_search_draws_the_same_again_and_goes_on_from_where_it_stood(tmp_path:
 def test_the_best_trials_come_first(tmp_path: Path) -> None:
     asked = assignment(tmp_path)
     tried = searched(asked)
-    told = Search(asked, study(asked), trained, objective).best().splitlines()
+    told = best(asked, objective).splitlines()
     assert told[0].startswith("6 of 6 trials finished")
-    assert f"optim.lr={min(tried, key=distance)}" in told[1]
-    assert len(told) == 1 + 5
+    assert [line.split()[1] for line in told[1:]] == [f"optim.lr={rate}" for rate in sorted(tried, key=distance)[:5]]
+    worst = replace(asked, sweep=replace(asked.sweep, metric=("accuracy/clean/leaf", "maximize")))
+    assert f"optim.lr={max(tried, key=distance)}" in best(worst, objective).splitlines()[1]
 
 
 def _agent(tmp_path: str, jobs: int) -> None:
@@ -231,12 +234,14 @@ def test_a_trial_whose_agent_ended_is_continued(tmp_path: Path, number: signal.S
     ("override", "metric", "part"),
     [
         ("evaluation.split=test", "accuracy/clean/leaf", "evaluation.split is test, and a search must not see it"),
+        ("data.val_split=test vaccination=null", "accuracy/clean/leaf", "data.val_split=test is the test split too"),
         ("seed=0", "auroc/mcm/near", "auroc/mcm/near is measured on data of the test"),
+        ("seed=0", "auroc/mcm/near/pgd@linf-4", "auroc/mcm/near/pgd@linf-4 is measured on data of the test"),
     ],
 )
 def test_a_search_refuses_the_test_split(tmp_path: Path, override: str, metric: str, part: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        assign(sweep_file(tmp_path, metric={"name": metric, "goal": "maximize"}), "optuna", 1, [override])
+        assign(sweep_file(tmp_path, metric={"name": metric, "goal": "maximize"}), "optuna", 1, override.split())
     assert part in str(caught.value)
 
 
@@ -262,10 +267,11 @@ ROW: dict[str, Any] = {
 
 def test_the_objective_is_a_figure_of_the_validation_split(tmp_path: Path) -> None:
     trial = Trial("t", {"experiment": "debug"}, (), "hash", 0, tmp_path)
-    (tmp_path / "results.jsonl").write_text(json.dumps({**ROW, "split": "val"}) + "\n")
+    (tmp_path / "config.yaml").write_text("data: {val_split: holdout, test_split: val}")
+    (tmp_path / "results.jsonl").write_text(json.dumps({**ROW, "split": "holdout"}) + "\n")
     assert measured(trial, "accuracy/clean/leaf") == 0.25
     with pytest.raises(UserError, match=r"has no figure accuracy/pgd20/leaf.*accuracy/clean/leaf"):
         measured(trial, "accuracy/pgd20/leaf")
-    (tmp_path / "results.jsonl").write_text(json.dumps({**ROW, "split": "test"}) + "\n")
-    with pytest.raises(UserError, match="is of the split test; a search may see val alone"):
+    (tmp_path / "results.jsonl").write_text(json.dumps({**ROW, "split": "val"}) + "\n")
+    with pytest.raises(UserError, match="is of the split val; a search may see holdout alone"):
         measured(trial, "accuracy/clean/leaf")

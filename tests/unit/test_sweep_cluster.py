@@ -104,7 +104,7 @@ def warn(asked: Assignment) -> None:
     environment = asked.trials[1].folder / "environment"
     wait(lambda: environment.exists() and environment.read_text().endswith("\n"))
     claim = json.loads(asked.ledger.claim(asked.trials[1]).path.read_text())
-    os.kill(claim["pids"][0], signal.SIGUSR2)
+    os.kill(claim["processes"][0][0], signal.SIGUSR2)
 
 
 def interrupt(asked: Assignment) -> None:

@@ -288,6 +288,7 @@ def test_a_trial_that_can_not_be_run_is_told_before_any_is(
         (["openmoji_hierarchical", "--jobs", "many"], "--jobs"),
         (["openmoji_hierarchical", "optim.lrr=1"], "optim.lrr"),
         (["openmoji_hierarchical", "seed"], "key=value"),
+        (["openmoji_hierarchical", "--trial", "--dry-run", "seed=0"], "leave --engine, --jobs and --dry-run out"),
         ([], "SWEEP"),
     ],
 )

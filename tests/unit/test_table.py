@@ -51,6 +51,7 @@ def test_the_change_is_after_minus_before_of_the_unrounded_values() -> None:
 
 def test_a_change_that_rounds_to_nothing_has_no_minus() -> None:
     assert points(-0.0001) == "+0.0"
+    assert points(-0.0001, decimals=2) == "-0.01"
 
 
 def test_sections_come_clean_first_then_attacks_then_open_world() -> None:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.sweep import crew
+from experiments.sweep import crew, server
+from experiments.sweep.assignment import Assignment
 from experiments.sweep.claim import STALE_S, Claim
 from experiments.sweep.ledger import Ledger
 from experiments.sweep.local import Agent
 from experiments.sweep.share import share
+from experiments.sweep.spec import read
 from experiments.sweep.trial import Trial, methods, titles
 
 Commands = Callable[[Trial], Sequence[Sequence[str]]]
@@ -108,6 +110,28 @@ def test_a_broken_trial_does_not_stop_the_others_and_is_tried_again(
     assert states(ledger)["t0"] == ["running", "failed", "running", "finished"]
 
 
+def test_what_failed_is_tried_again_though_a_server_gives_no_trial_out_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is a failure of the command, whose agents end well."""
+    path, planned, ledger = tmp_path / "mine.yaml", trials(tmp_path, 2), Ledger(tmp_path / "sweep")
+    path.write_text("{program: debug, method: grid, parameters: {seed: {values: [0, 1]}}}")
+    asked = Assignment(read(str(path)), (), tuple(planned), 1, ledger)
+    asked.begin()
+    monkeypatch.setenv("WANDB_API_KEY", "0123")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(server, "_registered", lambda _: "me/immunoclip/abcd1234")
+    monkeypatch.setattr(server, "_start", lambda _: subprocess.Popen(python("")))
+    monkeypatch.setattr(server, "Agent", lambda *arguments: Agent(*arguments, working))
+    Agent(ledger, planned, 1, breaking(0)).run()
+    assert server.run(asked) == 0
+    assert [measured(trial) for trial in planned] == [1, 1]
+    monkeypatch.setattr(server, "_attend", lambda _: Agent(ledger, trials(tmp_path, 3)[2:], 1, breaking(2)).run() * 0)
+    monkeypatch.setattr(server, "_start", lambda _: None)
+    asked.plan.add(trials(tmp_path, 3)[2], ledger.folder)
+    assert server.run(asked) == 1
+
+
 def test_jobs_are_the_number_of_trials_at_a_time(tmp_path: Path) -> None:
     planned = trials(tmp_path, 5)
     code = (
@@ -150,9 +174,9 @@ def test_agents_on_one_sweep_never_run_the_same_trial(tmp_path: Path, stale: boo
     assert all(found == ["running", "finished"] for found in states(ledger).values())
 
 
-def _sign(claim: Claim, pid: int, host: str | None = None) -> None:
+def _sign(claim: Claim, pid: int, host: str | None = None, begun: int = 0) -> None:
     content = json.loads(claim.path.read_text())
-    claim.path.write_text(json.dumps({**content, "pids": [pid], **({"host": host} if host else {})}))
+    claim.path.write_text(json.dumps({**content, "processes": [(pid, begun)], **({"host": host} if host else {})}))
 
 
 def test_a_claim_is_taken_by_one_and_free_again_once_released(tmp_path: Path) -> None:
@@ -177,13 +201,25 @@ def test_a_claim_whose_processes_are_dead_is_taken_over(tmp_path: Path) -> None:
     assert not claim.take()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="when a process began is asked of Linux")
+def test_a_claim_is_not_kept_by_a_later_process_of_the_same_number(tmp_path: Path) -> None:
+    """As in a container that was started anew: under its old name, with the numbers of the processes that died."""
+    claim = Claim(tmp_path / "claims" / "t")
+    claim.take()
+    _sign(claim, os.getpid(), begun=1)
+    assert claim.take()
+    assert not claim.take()
+    claim.release()
+    claim.beat()  # of a process that slept while another took its trial over and ended it
+
+
 def test_a_claim_lives_as_long_as_the_child_of_a_dead_agent(tmp_path: Path) -> None:
     claim = Claim(tmp_path / "claims" / "t")
     with subprocess.Popen(python("input()"), stdin=subprocess.PIPE) as child:
         claim.take()
         claim.sign(child.pid)
         content = json.loads(claim.path.read_text())
-        claim.path.write_text(json.dumps({**content, "pids": [DEAD_PID, child.pid]}))
+        claim.path.write_text(json.dumps({**content, "processes": [(DEAD_PID, 0), *content["processes"][1:]]}))
         assert not claim.take()
         child.communicate(b"\n")
     assert claim.take()

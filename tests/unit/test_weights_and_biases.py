@@ -17,10 +17,11 @@ from configs.schema.attack import PGD
 from configs.schema.data import ClassificationData
 from configs.schema.evaluation import EvaluationConfig
 from configs.schema.logging import LoggingConfig
+from experiments.atomic import write_text
 from experiments.runs import Run
 from experiments.tracking.account import mode
 from experiments.tracking.courier import WAITING, Courier
-from experiments.tracking.introduction import SWEEP, identity, introduction, job_type
+from experiments.tracking.introduction import SWEEP, identity, introduction, job_type, noted
 from experiments.tracking.measured import PICTURES, measured
 from experiments.tracking.mirror import Mirror, mirrored
 from experiments.tracking.tables import pictures_table
@@ -76,6 +77,9 @@ def test_attempts_share_an_id_that_wandb_allows(run: Run, monkeypatch: pytest.Mo
     assert identity(run) == "tiny-0123abcd-s3"
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")  # `wandb agent` waits for the run that it has announced
     assert identity(run) == "agents-own"
+    write_text(noted(run), identity(run))  # as the mirror does
+    monkeypatch.delenv("WANDB_SWEEP_ID")
+    assert identity(run) == "agents-own"  # of a later attempt that no agent starts
 
 
 def test_the_group_is_the_configured_one_or_the_sweep_or_the_experiment(

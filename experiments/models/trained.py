@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from configs.compose import Composed, compose
 from configs.errors import CheckpointError, ConfigError, DataError
 from configs.schema.model import ModelConfig
-from experiments.labels import FILE, Labels, read_class_names
+from experiments.models.labels import FILE, Labels, read_class_names
 from lightning_modules.open_world.immunity import Immunity
 
 if TYPE_CHECKING:

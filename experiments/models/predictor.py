@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from configs.errors import CheckpointError, ConfigError
-from experiments.legend import Legend
-from experiments.trained import Trained
+from experiments.models.legend import Legend
+from experiments.models.trained import Trained
 
 PROGRAM = ".pt2"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError
 from experiments.atomic import write_text
-from experiments.labels import Labels
+from experiments.models.labels import Labels
 
 if TYPE_CHECKING:
     from lightning_modules.deployed import Deployed
@@ -20,7 +20,7 @@ USAGE = {
     "pixels": "float32 (B, 3, image_size, image_size) in [0, 1], RGB; shorter side resized (bicubic), centre-cropped",
     "class": "int64 (B,), index in class_names",
     "levels": "int64 (B, M), index in the names of each of levels",
-    "confidence": "float32 (B,), posterior of the class, not calibrated",
+    "confidence": "float32 (B,), posterior of the class; not calibrated where temperature is 1",
 }
 REJECTION = {
     "score": "float32 (B,), higher = more in-distribution",
@@ -45,6 +45,7 @@ class Legend:
 
     captions    what each antibody says; None where the model has no reject option.
     thresholds  by class; None in place of one that turns nothing away, or where there is no reject option.
+    temperature of the posterior, fitted to validation pictures; 1 where nothing was fitted.
     """
 
     image_size: int
@@ -53,6 +54,7 @@ class Legend:
     levels: tuple[LegendLevel, ...]
     captions: tuple[str, ...] | None
     thresholds: tuple[float | None, ...] | None
+    temperature: float = 1.0
 
     @classmethod
     def of(cls, deployed: "Deployed", labels: Labels) -> "Legend":
@@ -66,6 +68,7 @@ class Legend:
             levels,
             None if immunity is None else immunity.captions,
             None if immunity is None else _finite(immunity.threshold.tolist()),
+            1.0 if immunity is None else immunity.temperature,
         )
 
     def save(self, path: Path) -> None:
@@ -95,6 +98,7 @@ class Legend:
                 levels,
                 _tuple(content["captions"]),
                 _tuple(content["thresholds"]),
+                float(content.get("temperature", 1.0)),  # files from before it was fitted have none
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(

@@ -11,8 +11,8 @@ from experiments.analysis.row import SWEEP, Row
 from experiments.analysis.table import FOOT, SUSPECT, Line, bounds, lines, points, stages_of, value
 from experiments.analysis.verdicts import verdicts
 from experiments.atomic import write_text
-from experiments.labels import Labels
-from experiments.trained import CONFIG
+from experiments.models.labels import Labels
+from experiments.models.trained import CONFIG
 from lightning_modules.backbones.export import HEAD_FILE, opening
 from lightning_modules.open_world.immunity import SETTINGS, WEIGHTS
 
@@ -29,7 +29,8 @@ LIMITS = """Robustness is empirical, not certified: the figures say how many pic
 listed budgets, did not turn, and a stronger or another attack may turn more. They hold for the data that they were
 measured on, for perturbations within the given radii and norms, and for one seed. Where the model can reject, its
 thresholds were set on clean validation pictures, and an adversary who may change known and unknown pictures can turn
-the decision upside down. Confidence is not calibrated."""
+the decision upside down. Which antibody is nearest tells why a picture is rejected, not what is on it: often a few
+are nearest to most pictures."""
 
 Cells = Sequence[Sequence[str]]
 
@@ -66,6 +67,7 @@ def _card(folder: Path, run: Path, config: "ExperimentConfig", backbone: "Backbo
                 *(_results(rows) if rows else ["Nothing was measured yet."]),
                 "## Limits",
                 LIMITS,
+                _confidence(backbone),
                 "## Data and licences",
                 _licences(config, labels),
                 "## How to get it again",
@@ -90,6 +92,16 @@ def _what(config: "ExperimentConfig", backbone: "Backbone", labels: Labels) -> s
         count = len(backbone.immunity.captions)
         parts.append(f"It was vaccinated with {count} antibodies, and can reject what it does not know.")
     return " ".join(parts)
+
+
+def _confidence(backbone: "Backbone") -> str:
+    temperature = 1.0 if backbone.immunity is None else backbone.immunity.temperature
+    if temperature == 1:
+        return "Confidence is not calibrated."
+    return (
+        f"Confidence is calibrated on clean validation pictures of the known classes, by one temperature "
+        f"({temperature:.3g}); it says nothing of attacked or unknown ones."
+    )
 
 
 def _answering(beyond: Sequence[str]) -> str:
