@@ -1,15 +1,14 @@
-"""The command line. Parses and dispatches; each verb's module is imported when the verb is called, so that help and
-errors in a configuration answer before torch is loaded."""
+"""The command line: what a person may write. `experiments.verbs` has what is called."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from configs.errors import ConfigError, UserError, did_you_mean
-from experiments.accelerators import ACCELERATORS, Machine
+from experiments import verbs
+from experiments.accelerators import ACCELERATORS
 
 SHOW_HIERARCHY = "show hierarchy"
 BENCHES = ("train-step", "data", "startup", "attacks", "antibodies")
@@ -45,11 +44,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         ConfigError: an unknown verb or option, a missing argument.
     """
-    parser, verbs = _parser()
+    parser, known = _parser()
     if list(argv[:2]) == SHOW_HIERARCHY.split():
         argv = [SHOW_HIERARCHY, *argv[2:]]
-    if argv and not argv[0].startswith("-") and argv[0] not in verbs:
-        raise ConfigError(f"there is no verb '{argv[0]}'; {did_you_mean(argv[0], verbs)}")
+    if argv and not argv[0].startswith("-") and argv[0] not in known:
+        raise ConfigError(f"there is no verb '{argv[0]}'; {did_you_mean(argv[0], known)}")
     arguments, rest = parser.parse_known_args(argv)
     options = [word for word in rest if word.startswith("-")]
     if options:
@@ -70,31 +69,33 @@ def _parser() -> tuple[Parser, list[str]]:
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
     )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    added = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def verb(name: str, text: str, example: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = verbs.add_parser(
+        one: argparse.ArgumentParser = added.add_parser(
             name,
             help=text,
             description=text,
             epilog=f"Example: {prog} {name} {example}",
             allow_abbrev=False,
         )
-        added.set_defaults(run=run)
-        return added
+        one.set_defaults(run=run)
+        return one
 
     _add_runs(verb)
     _add_tools(verb)
-    return parser, list(verbs.choices)
+    return parser, list(added.choices)
 
 
 def _add_runs(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    train = verb("train", "Train one experiment, or resume it.", "tecoa_openmoji trainer.steps=500", _train)
-    evaluate = verb("evaluate", "Measure a model: clean, attacked, open-world.", "tecoa_openmoji seed=1", _evaluate)
-    quickstart = verb(
-        "quickstart", "The whole job in minutes: pack, measure, fine-tune, report.", "seed=1", _quickstart
+    train = verb("train", "Train one experiment, or resume it.", "tecoa_openmoji trainer.steps=500", verbs.train)
+    evaluate = verb(
+        "evaluate", "Measure a model: clean, attacked, open-world.", "tecoa_openmoji seed=1", verbs.evaluate
     )
-    sweep = verb("sweep", "Train and measure many, and compare them.", "openmoji_hierarchical --jobs 2", _sweep)
+    quickstart = verb(
+        "quickstart", "The whole job in minutes: pack, measure, fine-tune, report.", "seed=1", verbs.quickstart
+    )
+    sweep = verb("sweep", "Train and measure many, and compare them.", "openmoji_hierarchical --jobs 2", verbs.sweep)
     for parser in (train, evaluate):
         _add_experiment(parser)
     _add_attacks(evaluate)
@@ -153,27 +154,33 @@ def _add_engine(sweep: argparse.ArgumentParser) -> None:
 
 
 def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    pack = verb("pack", "Make the data set that an experiment's data.pack describes.", "quickstart --verify", _pack)
+    pack = verb(
+        "pack", "Make the data set that an experiment's data.pack describes.", "quickstart --verify", verbs.pack
+    )
     _add_experiment(pack)
     pack.add_argument("--verify", action="store_true", help="check the digests of the packed data, change nothing")
     written = verb(
         "write-hierarchy",
         "Ask a language model for superclasses, in a file to review.",
         "hierarchical5_vit_b32_imagenet --dry-run",
-        _write_hierarchy,
+        verbs.write_hierarchy,
     )
     _add_experiment(written)
     written.add_argument("--tree", metavar="NAME", help="this tree of kind llm alone (default: all)")
     written.add_argument("--dry-run", action="store_true", help="print requests, tokens and price, and stop")
     _add_bank(verb)
-    show = verb("show", "Print a configuration, and where it comes from.", "quickstart attack.steps=2 --origin", _show)
+    show = verb(
+        "show", "Print a configuration, and where it comes from.", "quickstart attack.steps=2 --origin", verbs.show
+    )
     _add_experiment(show, nargs="?")
     show.add_argument("--origin", action="store_true", help="say beside each key which file set it")
     show.add_argument("--list", action="store_true", dest="listing", help="list the experiments that are shipped")
-    _add_trees(verb(SHOW_HIERARCHY, "Print and draw the class trees.", "quickstart --draw trees.svg", _show_hierarchy))
+    _add_trees(
+        verb(SHOW_HIERARCHY, "Print and draw the class trees.", "quickstart --draw trees.svg", verbs.show_hierarchy)
+    )
     _add_models(verb)
     report = verb(
-        "report", "Write a page: of a run again, or of many runs side by side.", "outputs/sweeps/radii", _report
+        "report", "Write a page: of a run again, or of many runs side by side.", "outputs/sweeps/radii", verbs.report
     )
     report.add_argument(
         "sources",
@@ -184,7 +191,9 @@ def _add_tools(verb: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument(
         "--to", metavar="FILE", type=Path, help="the page of many runs (default: report.html in the first folder)"
     )
-    bench = verb("bench", "Measure speed, as ratios within one run.", "train-step --check --json bench.json", _bench)
+    bench = verb(
+        "bench", "Measure speed, as ratios within one run.", "train-step --check --json bench.json", verbs.bench
+    )
     bench.add_argument("name", metavar="NAME", choices=BENCHES, help=" | ".join(BENCHES))
     bench.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
     bench.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
@@ -195,7 +204,7 @@ def _add_models(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "export",
         "Write a trained model as a folder, as a program, or to the Hugging Face hub.",
         "outputs/quickstart/1a2b3c4d-s0 --to model.pt2",
-        _export,
+        verbs.export,
     )
     export.add_argument("source", metavar="MODEL", type=Path, help="a run's folder, or a model's")
     export.add_argument(
@@ -210,7 +219,7 @@ def _add_models(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "predict",
         "Classify pictures: class, superclasses, confidence (calibrated as its card says), and whether it is known.",
         "outputs/quickstart/1a2b3c4d-s0 cat.png 'photos/*.jpg'",
-        _predict,
+        verbs.predict,
     )
     predict.add_argument("model", metavar="MODEL", type=Path, help="a run's folder, a model's, or a program (.pt2)")
     predict.add_argument("images", metavar="IMAGES", nargs="+", help="picture files, folders of them, globs")
@@ -223,7 +232,7 @@ def _add_bank(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "bank",
         "Show the banks of antibodies, and have a language model write those that it should.",
         "quickstart --bank lexicon",
-        _bank,
+        verbs.bank,
     )
     _add_experiment(bank)
     bank.add_argument("--bank", metavar="NAME", help="this bank alone (default: all)")
@@ -247,91 +256,3 @@ def _add_experiment(parser: argparse.ArgumentParser, **extra: Any) -> None:
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help=OVERRIDES)
-
-
-def _call(verb: str, function: str, *arguments: Any) -> Any:
-    return getattr(import_module(f"experiments.{verb}"), function)(*arguments)
-
-
-def _composed(arguments: argparse.Namespace, experiment: str | None = None) -> Any:
-    from configs.compose import compose
-
-    return compose(experiment or arguments.experiment, arguments.overrides)
-
-
-def _machine(arguments: argparse.Namespace) -> Machine:
-    given = {name: getattr(arguments, name) for name in ("gpu", "mfu") if getattr(arguments, name) is not None}
-    if given and not arguments.dry_run:
-        raise ConfigError(
-            f"--{next(iter(given))} is for the times that --dry-run prints; add --dry-run, or leave it out"
-        )
-    return Machine(**given)
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    composed, machine = _composed(arguments), _machine(arguments)
-    return _call("plan", "plan", composed, machine) if arguments.dry_run else _call("train", "train", composed)
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from configs.grid import compose_measurement
-
-    given = (arguments.experiment, arguments.overrides, arguments.attacks, arguments.eps, arguments.norm)
-    composed, machine = compose_measurement(*given), _machine(arguments)
-    if arguments.dry_run:
-        return _call("plan", "plan", composed, machine)
-    return _call("evaluate", "evaluate", composed, arguments.stage)
-
-
-def _quickstart(arguments: argparse.Namespace) -> int:
-    return _call("quickstart", "quickstart", _composed(arguments, "quickstart"), arguments.dry_run)
-
-
-def _sweep(arguments: argparse.Namespace) -> int:
-    if arguments.trial:
-        if (arguments.engine, arguments.jobs, arguments.dry_run) != ("local", 1, False):
-            raise ConfigError("--trial runs one trial, here and at once; leave --engine, --jobs and --dry-run out")
-        return _call("sweep", "sweep_trial", arguments.file, arguments.overrides)
-    given = (arguments.file, arguments.engine, arguments.jobs, arguments.dry_run, arguments.overrides)
-    return _call("sweep", "sweep", *given)
-
-
-def _pack(arguments: argparse.Namespace) -> int:
-    return _call("pack", "pack", _composed(arguments), arguments.verify)
-
-
-def _write_hierarchy(arguments: argparse.Namespace) -> int:
-    return _call("write_hierarchy", "write_hierarchy", _composed(arguments), arguments.dry_run, arguments.tree)
-
-
-def _bank(arguments: argparse.Namespace) -> int:
-    return _call("bank", "bank", _composed(arguments), arguments.bank, arguments.dry_run, arguments.diff)
-
-
-def _show(arguments: argparse.Namespace) -> int:
-    if arguments.listing:
-        return _call("show", "show_list")
-    if arguments.experiment is None:
-        raise ConfigError("show needs an EXPERIMENT, or --list")
-    return _call("show", "show", _composed(arguments), arguments.origin)
-
-
-def _show_hierarchy(arguments: argparse.Namespace) -> int:
-    return _call("show_hierarchy", "show_hierarchy", _composed(arguments), arguments.draw, arguments.matching)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    return _call("export", "export", arguments.source, arguments.to)
-
-
-def _predict(arguments: argparse.Namespace) -> int:
-    return _call("predict", "predict", arguments.model, arguments.images, arguments.classes, arguments.as_json)
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    print(_call("report", "report", arguments.sources, arguments.to))
-    return 0
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    return _call("bench", "run", arguments.name, arguments.json, arguments.check)

@@ -136,7 +136,8 @@ def _pictures(runs: Runs) -> list[str]:
         method = called[outcome.run]
         if method in parts or len(parts) == PICTURED:
             continue
-        kept = next((found.pictures for found in reversed(list(runs.evidence(outcome.run).values())) if found.pictures), None)
+        stages = reversed(list(runs.evidence(outcome.run).values()))
+        kept = next((found.pictures for found in stages if found.pictures), None)
         if kept is not None:
             parts[method] = page.picture(figure.png(pictures.grid(kept)), f"Pictures of {method}", outcome.run)
     return list(parts.values())

@@ -45,7 +45,7 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """What a shell expects: 128 + signal. Where all ranks end alike, rank 0 says so for all: Lightning, torchrun
         and srun end the rest at the first other code than 0, and rank 0 may still be saying what became of the run."""
-        return 0 if self.agreed and getattr(rank_zero_only, "rank", 0) else 128 + self.signal_number
+        return 0 if self.agreed and vars(rank_zero_only).get("rank") else 128 + self.signal_number
 
 
 class Stop:

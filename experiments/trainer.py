@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy, Strategy
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from configs.errors import ConfigError
 from configs.schema import ExperimentConfig

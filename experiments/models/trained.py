@@ -101,5 +101,5 @@ class Trained:
         except (ConfigError, DataError) as error:
             if not optional:
                 raise
-            print(f"Without class trees, as the run's data can't be opened: {error}", file=sys.stderr)
+            print(f"Without class trees, as the run's configuration or data can't be read: {error}", file=sys.stderr)
             return None

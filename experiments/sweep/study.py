@@ -13,6 +13,7 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.sweep.parameter import Choice, Parameter, fixed, rounded
@@ -33,7 +34,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sweep = sweep
-        goal = sweep.metric[1] if sweep.metric else "minimize"
+        goal = StudyDirection[(sweep.metric[1] if sweep.metric else "minimize").upper()]
         self._study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
             study_name=sweep.name,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import experiments.cli as cli
 from configs.compose import Composed, compose
 from configs.errors import UserError
 from configs.layers import experiment_names
+from experiments import verbs
 from experiments.accelerators import Machine
 from experiments.cli import main, parse
 
@@ -109,7 +109,7 @@ def test_evaluate_hands_on_the_attacks_of_its_options(monkeypatch: pytest.Monkey
         handed.append(composed)
         return 0 if name == "plan" else 1
 
-    monkeypatch.setattr(cli, "_call", verb)
+    monkeypatch.setattr(verbs, "_call", verb)
     assert main(["evaluate", "--attacks", "cw,aa", "quickstart", "seed=2", "--eps=2,1", "--dry-run"]) == 0
     assert list(handed[0].config.evaluation.attacks) == ["cw@1", "cw@2", "aa@1", "aa@2"]
     assert handed[0].config.seed == 2
@@ -129,7 +129,7 @@ def test_what_a_verb_raises_becomes_an_exit_code(
     def fail(*_: object) -> int:
         raise raised
 
-    monkeypatch.setattr(cli, "_call", fail)
+    monkeypatch.setattr(verbs, "_call", fail)
     assert main(["show", "quickstart"]) == code
     assert "Traceback" not in capsys.readouterr().err
 
