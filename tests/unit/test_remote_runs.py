@@ -5,9 +5,9 @@ from pathlib import Path
 
 import made_runs
 import pytest
+import wandb
 from fake_wandb_api import FakeWandb, Uploaded
 
-import wandb
 from configs.errors import UserError
 from experiments.analysis import load_runs
 from experiments.analysis.remote import CACHE, Query
