@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from configs.errors import ConfigError, UserError, did_you_mean
 from experiments import verbs
-from experiments.accelerators import ACCELERATORS
+from experiments.costs.accelerators import ACCELERATORS
 
 SHOW_HIERARCHY = "show hierarchy"
 BENCHES = ("train-step", "data", "startup", "attacks", "antibodies")

@@ -6,13 +6,13 @@ from configs.compose import Composed
 from configs.errors import CheckpointError
 from configs.schema import ExperimentConfig
 from datamodules import build_datamodule
-from experiments.accelerators import Machine
-from experiments.bill import bill, measuring
-from experiments.blueprint import Blueprint, Setting, blueprint
-from experiments.cost import choose
-from experiments.passes import attack_passes, passes
+from experiments.costs.accelerators import Machine
+from experiments.costs.bill import bill, measuring
+from experiments.costs.blueprint import Blueprint, Setting, blueprint
+from experiments.costs.cost import choose
+from experiments.costs.passes import attack_passes, passes
+from experiments.costs.texts import texts_of
 from experiments.runs import Run
-from experiments.texts import texts_of
 
 ANY_GPU = Machine()
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from configs.errors import ConfigError
-from experiments.accelerators import Machine
+from experiments.costs.accelerators import Machine
 
 
 def train(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from configs.schema.model import ModelConfig
 from datamodules.sources.openmoji.concepts import Concept, concepts
 from datamodules.sources.openmoji.rendering import render
-from experiments.untrained import untrained
+from experiments.costs.untrained import untrained
 from lightning_modules.attacks import APGD, LOSSES, PGD, AutoAttack, misclassified, noise
 from lightning_modules.backbones import Backbone, class_features, freeze, load_backbone
 

@@ -22,8 +22,8 @@ from configs.schema.trainer import TrainerConfig
 from experiments.bench.rounds import interleaved, paired_ratio
 from experiments.bench.table import Row
 from experiments.bench.targets import row
-from experiments.cost import Texts, training_cost
-from experiments.untrained import untrained
+from experiments.costs.cost import Texts, training_cost
+from experiments.costs.untrained import untrained
 from lightning_modules.hierarchy import Forest, Tree
 from lightning_modules.hyperbolic import fit_head
 from lightning_modules.robust_finetuning import RobustFinetuning

@@ -9,8 +9,8 @@ import torch
 from configs.compose import compose
 from configs.errors import ConfigError
 from configs.schema.model import ModelConfig
-from experiments.accelerators import Machine
-from experiments.passes import passes
+from experiments.costs.accelerators import Machine
+from experiments.costs.passes import passes
 from experiments.plan import plan
 from experiments.runs import Run
 from experiments.train import train

@@ -11,8 +11,8 @@ from configs.compose import Composed, compose
 from configs.errors import UserError
 from configs.layers import experiment_names
 from experiments import verbs
-from experiments.accelerators import Machine
 from experiments.cli import main, parse
+from experiments.costs.accelerators import Machine
 
 HEAVY = ("torch", "lightning", "numpy", "matplotlib", "wandb", "open_clip")
 

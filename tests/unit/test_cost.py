@@ -19,9 +19,9 @@ from configs.schema.module import OptimConfig
 from configs.schema.module import RobustFinetuning as RobustFinetuningConfig
 from configs.schema.objective import PMGAFT, TRADES, Hierarchical, Hyperbolic, Objective, TeCoA, TextAttack
 from configs.schema.trainer import TrainerConfig
-from experiments.accelerators import ACCELERATORS, Machine
-from experiments.blueprint import Setting, blueprint
-from experiments.cost import Cost, Texts, choose, training_cost
+from experiments.costs.accelerators import ACCELERATORS, Machine
+from experiments.costs.blueprint import Setting, blueprint
+from experiments.costs.cost import Cost, Texts, choose, training_cost
 from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.blocks import recomputed
 from lightning_modules.hierarchy import Forest, Tree

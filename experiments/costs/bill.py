@@ -2,9 +2,9 @@
 
 from configs.schema import ExperimentConfig
 from configs.schema.module import RobustFinetuning
-from experiments.accelerators import GB, TERA, Machine, Precision
-from experiments.blueprint import Setting, blueprint
-from experiments.cost import Cost, Texts, training_cost
+from experiments.costs.accelerators import GB, TERA, Machine, Precision
+from experiments.costs.blueprint import Setting, blueprint
+from experiments.costs.cost import Cost, Texts, training_cost
 from lightning_modules.hierarchy import Forest
 
 HOUR = 3600

@@ -14,8 +14,8 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from configs.schema.trainer import TrainerConfig
 from experiments.bench.memory import peak_bytes
-from experiments.flops import FlopCount
-from experiments.untrained import unset
+from experiments.costs.flops import FlopCount
+from experiments.costs.untrained import unset
 from lightning_modules.backbones import Backbone
 from lightning_modules.backbones.blocks import recomputed
 from lightning_modules.backbones.freezing import eval_mode

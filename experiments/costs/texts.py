@@ -6,7 +6,7 @@ from configs.schema.module import RobustFinetuning
 from configs.schema.objective import Hierarchical
 from datamodules import build_datamodule
 from datamodules.classification import ClassificationDataModule
-from experiments.cost import Texts
+from experiments.costs.cost import Texts
 from lightning_modules import hierarchy, objectives
 from lightning_modules.hierarchy import Forest
 

@@ -8,8 +8,8 @@ from configs.schema import ExperimentConfig
 from configs.schema.attack import PGD, NoAttack
 from configs.schema.module import ContrastivePretraining, RobustFinetuning
 from configs.schema.objective import Hierarchical
-from experiments.blueprint import Blueprint, Pass, Setting, blueprint, size_of
-from experiments.passes import Passes, passes
+from experiments.costs.blueprint import Blueprint, Pass, Setting, blueprint, size_of
+from experiments.costs.passes import Passes, passes
 from lightning_modules.backbones import Backbone
 from lightning_modules.backbones.blocks import blocks
 from lightning_modules.hierarchy import Forest
