@@ -130,7 +130,10 @@ class Stop:
         return Interrupted(self.signal_number, told, self.agreed)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.heard:  # a forked worker of a loader, which goes on as long as its parent wants it
+        if not self.heard:  # a forked worker, which goes on as long as its parent wants it
+            if number == signal.SIGTERM:  # which is how a parent says so, multiprocessing's pools among them
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
             return
         first = not self.signal_number
         repeated = time.monotonic() - self._since < (PATIENCE_S if number == signal.SIGINT else LEFT_S)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,19 @@ def test_a_killed_run_is_told_from_a_running_one(run: Run) -> None:
     with run.recorded():
         assert run.status is not None
         assert run.status.unfinished == ""
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGUSR1, False), (signal.SIGINT, False)])
+def test_a_forked_worker_ends_when_its_parent_says_so_and_outlives_a_warning(number: int, ends: bool) -> None:
+    with Stop().listening():
+        worker = get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.2)
+        assert worker.pid is not None
+        os.kill(worker.pid, number)
+        worker.join(10 if ends else 0.5)
+        try:
+            assert worker.exitcode == (-number if ends else None)
+        finally:
+            worker.kill()
+            worker.join()
