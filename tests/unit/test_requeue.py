@@ -157,15 +157,6 @@ def test_no_handler_of_errors_takes_it_for_one(run: Run) -> None:
         os.kill(os.getpid(), signal.SIGUSR2)
 
 
-def test_a_forked_worker_goes_on(run: Run) -> None:
-    with run.recorded():
-        child = os.fork()
-        if child == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-
-
 def test_within_a_fit_a_signal_waits_to_be_looked_at() -> None:
     stop, looked = Stop(), []
 
