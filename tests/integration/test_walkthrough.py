@@ -62,7 +62,7 @@ def test_the_small_commands_do_what_they_say(capsys: pytest.CaptureFixture[str])
             assert (folder / name).is_file()
     assert all(Path(f"outputs/{name}").is_dir() for name in ("two", "torchrun", "sweeps/radii"))
     assert Path("model.pt2").is_file()
-    assert capsys.readouterr().out.count('"class"') == len(CLASSES) * 4
+    assert capsys.readouterr().out.count('"confidence"') == len(CLASSES) * 4
 
 
 def run(command: str) -> None:
