@@ -156,8 +156,9 @@ def _again(group: Sequence[Outcome]) -> str:
     first = group[0]
     seeds = ", ".join(str(seed) for seed in sorted(outcome.seed for outcome in group))
     code = ", ".join(sorted({str(row.provenance.get("git_sha")) for outcome in group for row in outcome.rows}))
-    settings = [one for one in _inputs(first).get("overrides", []) if not one.startswith(OURS)]
-    words = ["immunoclip", "train", str(_inputs(first).get("experiment", first.experiment)), *settings]
+    inputs = _inputs(first)
+    settings = [one for one in inputs.get("overrides", []) if not one.startswith(OURS)]
+    words = ["immunoclip", "train", str(inputs.get("experiment", first.experiment)), *settings]
     dirty = " (with changes that were not committed)" if DIRTY in code else ""
     return f"{shlex.join(words)} seed=SEED, then evaluate; seeds {seeds}; code {code.replace(DIRTY, '')}{dirty}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.atomic import write_text
+from experiments.processes import alive
 
 State = Literal["running", "finished", "interrupted", "failed"]
 
@@ -40,7 +41,7 @@ class Status:
     @property
     def killed(self) -> bool:
         """Whether the process that reported itself running is gone. Another host's counts as alive."""
-        return self.state == "running" and self.host == platform.node() and not _alive(self.pid)
+        return self.state == "running" and self.host == platform.node() and not alive(self.pid)
 
     @property
     def unfinished(self) -> str:
@@ -60,13 +61,3 @@ class Status:
     def read(path: Path) -> "Status | None":
         """The status that was last written, or None where there is none."""
         return Status(**json.loads(path.read_text())) if path.exists() else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True

@@ -1,10 +1,8 @@
 """What asks an attempt to stop: a signal, or the end of its time."""
 
-import ctypes
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +15,13 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_only
 
+from experiments.processes import end_with_parent
 from experiments.wall_time import WallTime
 
 TIME_IS_OVER = signal.SIGALRM  # of the timer that a wall time sets
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, TIME_IS_OVER)
 PATIENCE_S = 1.0  # in which launchers that pass a Ctrl-C on make two of one
 LEFT_S = 30.0  # that launchers leave a process between their first signal and SIGKILL
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 class Interrupted(BaseException):
@@ -183,5 +181,5 @@ def _started_by_lightning() -> bool:
 
 def _end_with_rank_zero() -> None:
     """On Linux: a rank that rank 0 started ends with it. Else it would hold its device on, waiting in a collective."""
-    if sys.platform == "linux" and _started_by_lightning():
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if _started_by_lightning():
+        end_with_parent(signal.SIGKILL)

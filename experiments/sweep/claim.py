@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.atomic import write_text
+from experiments.processes import alive
 from experiments.status import now
 
 BEAT_S = 30.0  # between signs of life
@@ -106,14 +107,4 @@ def _begun(pid: int) -> int | None:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state == "Z" else int(fields[18])
     except (FileNotFoundError, ProcessLookupError):  # or not Linux, or another user's
-        return 0 if _alive(pid) else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+        return 0 if alive(pid) else None

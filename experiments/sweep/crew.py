@@ -1,6 +1,5 @@
 """Trials as processes of this machine, some at a time, under claims: what every engine runs in the end."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.processes import end_with_parent
 from experiments.sweep.claim import BEAT_S, Claim
 from experiments.sweep.ledger import Ledger, TrialState
 from experiments.sweep.share import share
@@ -20,7 +20,6 @@ from experiments.sweep.trial import Trial
 
 POLL_S = 0.3
 PATIENCE_S = 1.0  # a launcher that passes signals on makes two of one
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 ENDS = ("SIGINT", "SIGTERM")  # whoever handles them so far
 WARNS = ("SIGUSR1", "SIGUSR2")  # of a cluster, before it ends a job; where nobody handles them so far
 
@@ -205,8 +204,8 @@ def _last_line(log: Path) -> str:
 
 
 def _end_with_parent() -> None:
-    """In a child, on Linux: where the agent is killed, the trial saves its step and ends, as after a SIGTERM."""
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
+    """In a child: where the agent is killed, the trial saves its step and ends, as after a SIGTERM."""
+    end_with_parent(signal.SIGTERM)
 
 
 @contextmanager
