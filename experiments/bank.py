@@ -117,7 +117,7 @@ def _selection(bank: "Bank", source: TextBank, data: "ClassificationDataModule",
     names, templates = data.class_names, data.templates
     prototypes = UNIT.texts(prompt_embeddings(backbone, names, templates))
     with open_bar(bank.name, len(bank), " texts") as bar:
-        whole = encoded(backbone, source, bank.name, names, templates, prototypes, bar.update)
+        whole = encoded(backbone, source, bank, templates, prototypes, bar.update)
     selection = selected(whole, source, prototypes).selection
     assert selection is not None, "banks of texts are selected from"
     return report(bank, selection)

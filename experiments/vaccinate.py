@@ -24,7 +24,7 @@ from experiments.atomic import write_text
 from experiments.probe_data import ProbeData
 from experiments.runs import Run, rank
 from experiments.trainer import build_tester
-from lightning_modules.antibodies import Selection, write_folder
+from lightning_modules.antibodies import Selection, build, write_folder
 from lightning_modules.backbones import Backbone, prompt_embeddings
 from lightning_modules.features import FeatureExtraction, Features, identity
 from lightning_modules.heads import CosineHead
@@ -46,13 +46,14 @@ def vaccinate(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
 
     Raises:
         DataError: a split is missing or can't be read; a class has no training image; the calibration images' scores
-            leave no tail to fit; see also `encoded` and `selected`.
+            leave no tail to fit; see also `build` and `selected`.
     """
     assert config.vaccination is not None
     began, settings = time.perf_counter(), config.vaccination
     vaccination = material(config, backbone, data)
     source = config.antibodies[settings.bank]
-    whole = encoded(backbone, source, settings.bank, data.class_names, data.templates, vaccination.texts)
+    bank = build(source, data.class_names, settings.bank)
+    whole = encoded(backbone, source, bank, data.templates, vaccination.texts)
     texts = selected(whole, source, vaccination.texts)
     if texts.selection is not None:
         _keep(run.folder / BANK, whole, texts.selection)

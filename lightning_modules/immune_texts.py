@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from configs.schema.antibodies import BankConfig, RandomBank
-from lightning_modules.antibodies import Bank, Selection, build, points, select
+from lightning_modules.antibodies import Bank, Selection, points, select
 from lightning_modules.backbones import Backbone, prompt_embeddings
 from lightning_modules.heads import CosineHead
 from lightning_modules.open_world import Negatives
@@ -41,23 +41,19 @@ class ImmuneTexts:
 def encoded(
     backbone: Backbone,
     source: BankConfig,
-    name: str,
-    class_names: Sequence[str],
+    bank: Bank,
     templates: Sequence[str],
     like: Tensor,
     progress: Callable[[int], object] = lambda _: None,
 ) -> ImmuneTexts:
-    """The whole bank `name` over the classes, each text encoded once.
+    """A whole bank, each text encoded once.
 
     Args:
+        bank: what `build` made of the source.
         templates: of antibodies whose source has none: the classes'.
         like: has D columns, and the device of the features.
         progress: is told how many more texts have been encoded.
-
-    Raises:
-        DataError, ConfigError: see `build`.
     """
-    bank = build(source, class_names, name)
     places: list[Tensor] = []
 
     def encode(captions: Sequence[str]) -> Tensor:

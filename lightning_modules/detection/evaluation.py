@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from configs.errors import DataError
 from configs.schema.antibodies import BankConfig
 from configs.schema.open_world import OpenWorldConfig
+from lightning_modules.antibodies import build
 from lightning_modules.attacks import noise
 from lightning_modules.backbones import Backbone, prompt_embeddings
 from lightning_modules.detection.adversary import Adversary, aims
@@ -144,7 +145,7 @@ class OpenWorldEvaluation(LightningModule):
         needed = {bank_of(setting, world.vaccine) for setting in self.settings.wanted.values()}
         texts = {
             name: selected(
-                encoded(backbone, source, name, world.class_names, world.templates, prototypes),
+                encoded(backbone, source, build(source, world.class_names, name), world.templates, prototypes),
                 source,
                 prototypes,
             )
