@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
+from tests.loopback import JSONHandler, listening
+
 KEY = "0123456789abcdef" * 2 + "01234567"
 Behaviour = Literal["works", "hangs", "resets", "answers 500"]
 
@@ -52,14 +54,11 @@ class FakeWandb:
     @contextmanager
     def serving(self) -> Iterator["FakeWandb"]:
         """Listens while the block lasts."""
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._closed.set()
-            self._server.shutdown()
-            self._server.server_close()
+        with listening(self._server):
+            try:
+                yield self
+            finally:
+                self._closed.set()
 
     def answer(self, method: str, path: str, body: bytes) -> Mapping[str, Any]:
         """What a server that works says."""
@@ -164,9 +163,7 @@ class FakeWandb:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JSONHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if fake.behaviour == "hangs":
@@ -179,18 +176,8 @@ class FakeWandb:
                 failing = fake.behaviour == "answers 500"
                 body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
                 told = {} if failing else fake.answer(self.command, self.path, body)
-                self._reply(500 if failing else 200, json.dumps(told).encode())
+                self.reply(json.dumps(told).encode(), 500 if failing else 200)
 
             do_GET = do_PUT = do_POST
-
-            def _reply(self, status: int, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *arguments: Any) -> None:
-                pass
 
         return Handler

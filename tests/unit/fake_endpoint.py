@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from configs.schema.language_model import LanguageModelConfig
+from tests.loopback import listening
 
 KEY = "sk-secret-0123456789-abcdefghij"
 
@@ -88,14 +89,8 @@ class FakeEndpoint:
     @contextmanager
     def serving(self) -> Iterator["FakeEndpoint"]:
         """Listens while the block lasts."""
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
+        with listening(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
     def _reply(self, asked: Asked) -> Reply:
         with self._lock:

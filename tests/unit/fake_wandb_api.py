@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
+from tests.loopback import JSONHandler, listening
 
 WHEN = "2026-01-01T00:00:00"
 USER = {"id": "1", "name": "me", "username": "me", "entity": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
@@ -41,14 +42,8 @@ class FakeWandb:
     @contextmanager
     def serving(self) -> Iterator["FakeWandb"]:
         """Listens while the block lasts."""
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
+        with listening(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
     def answer(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """To a GraphQL query."""
@@ -106,28 +101,16 @@ class FakeWandb:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JSONHandler):
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 data = fake.answer(asked["query"], asked.get("variables") or {})
-                self._send(json.dumps({"data": data}).encode())
+                self.reply(json.dumps({"data": data}).encode())
 
             def do_GET(self) -> None:
                 fake.asked.append(self.path)
                 found = fake.files.get(self.path)
-                self._send(found or b"", 200 if found else 404)
-
-            def _send(self, body: bytes, status: int = 200) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing on stderr."""
+                self.reply(found or b"", 200 if found else 404)
 
         return Handler
 
