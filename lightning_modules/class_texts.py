@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from configs.schema.objective import TextAttack
+from lightning_modules import ranks
 from lightning_modules.attacks import noise
 from lightning_modules.backbones import Backbone
 from lightning_modules.backbones.freezing import eval_mode
@@ -59,7 +59,8 @@ class ClassTexts:
     ) -> Tensor:
         """Points after one signed gradient step of size eps in the token embeddings of some prompts.
 
-        On several ranks the gradients are summed first, so that all of them see the same texts.
+        Ranks share the prompts out: each runs the tower over its part, and the loss that is raised is the sum of all
+        ranks' losses, so that all of them see the same texts. Every rank must call it.
 
         Args:
             loss_fn: points (N, D) -> the loss that the step raises, a scalar.
@@ -67,16 +68,17 @@ class ClassTexts:
             seeds: of the draw among them.
         """
         chosen = self._choose(relevant, attack.prompts, seeds)
-        tokens = self._tokens[chosen]
+        mine = ranks.share(len(chosen)).to(chosen.device)
+        tokens = self._tokens[chosen[mine]]
         shift = self._pooled.new_zeros(*tokens.shape, self._pooled.shape[1]).requires_grad_()
         with torch.enable_grad():
-            loss = loss_fn(self._follow(self._replaced(chosen, self._tower.pooled(tokens, shift))))
-            (gradient,) = torch.autograd.grad(loss, shift)
-        if dist.is_initialized():
-            dist.all_reduce(gradient)
+            own = self._tower.pooled(tokens, shift)
+            pooled = self._replaced(chosen, own).requires_grad_()
+            (slope,) = torch.autograd.grad(loss_fn(self._follow(pooled)), pooled)
+            (gradient,) = torch.autograd.grad(own, shift, ranks.summed(slope[chosen])[mine])
         with torch.no_grad():
-            pooled = self._tower.pooled(tokens, attack.eps * gradient.sign())
-        return self._follow(self._replaced(chosen, pooled))
+            own = self._tower.pooled(tokens, attack.eps * gradient.sign())
+        return self._follow(self._replaced(chosen, own))
 
     def _choose(self, relevant: Tensor, count: int, seeds: tuple[int, int]) -> Tensor:
         """int64 (count,): places of prompts, at random among the relevant classes', and then among the others'."""
@@ -84,8 +86,9 @@ class ClassTexts:
         order = drawn.squeeze(0).to(relevant.device) + 2 * relevant[self._owners].float()
         return order.topk(min(count, len(self._tokens))).indices
 
-    def _replaced(self, chosen: Tensor, pooled: Tensor) -> Tensor:
-        return self._pooled.index_copy(0, chosen, pooled)
+    def _replaced(self, chosen: Tensor, own: Tensor) -> Tensor:
+        """All prompts' features (P, W), those of the chosen as the ranks found them; without their gradient."""
+        return self._pooled.index_copy(0, chosen, ranks.gathered(own.detach())[: len(chosen)])
 
     def _follow(self, pooled: Tensor) -> Tensor:
         return self._points(self._tower.project(pooled))

@@ -15,7 +15,7 @@ from configs.errors import CheckpointError
 from configs.schema.attack import Attack as AttackConfig
 from configs.schema.module import OptimConfig
 from configs.schema.objective import Hierarchical, Objective
-from lightning_modules import objectives
+from lightning_modules import objectives, ranks
 from lightning_modules.adversary import adversary, untouched
 from lightning_modules.attacks import Adversarial, noise
 from lightning_modules.attacks.losses import cross_entropy
@@ -27,7 +27,6 @@ from lightning_modules.class_texts import ClassTexts
 from lightning_modules.heads import classify
 from lightning_modules.hierarchy import Forest
 from lightning_modules.objectives import Embedded, Views
-from lightning_modules.objectives.centres import gathered_labels
 from lightning_modules.optimisation import build_optimizer
 from lightning_modules.sharding import shard
 
@@ -236,7 +235,7 @@ class RobustFinetuning(LightningModule):
 
     def _nodes_of(self, labels: Tensor) -> Tensor:
         """bool (N,): the nodes of the forest that the batches of all ranks have images of."""
-        places = self._lineages[:, gathered_labels(labels)].flatten()
+        places = self._lineages[:, ranks.gathered(labels)].flatten()
         return torch.zeros(self.forest.size, dtype=torch.bool, device=labels.device).index_fill_(0, places, True)
 
     def _views(self, pixels: Tensor, adversarial: Tensor, reference: Embedded | None) -> Views:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema.vaccination import VaccinationConfig, VisualPrototypes
+from lightning_modules import ranks
 from lightning_modules.attacks import noise
 from lightning_modules.features import Features
 from lightning_modules.open_world import prototypes
@@ -121,9 +121,7 @@ class Vaccination:
             points = F.normalize(rows.double(), dim=-1)
             moment += points.T @ points
         sums.reduce()
-        if dist.is_initialized():
-            dist.all_reduce(moment)
-        return sums, moment
+        return sums, ranks.summed(moment)
 
     @cached_property
     def prototypes(self) -> Prototypes:
@@ -172,7 +170,7 @@ class Vaccination:
 
     def _share(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings and labels that this rank reads, block by block."""
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        rank, world = ranks.position()
         return self.train.blocks(self.places[rank::world])
 
     @cached_property

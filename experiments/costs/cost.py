@@ -159,7 +159,8 @@ class _Step:
         if objective is None or objective.text_attack is None:
             return Pass()
         wanted = objective.text_attack.prompts
-        return self.plan.text_attack(min(wanted, self.texts.prompts or wanted))
+        perturbed = min(wanted, self.texts.prompts or wanted)
+        return self.plan.text_attack(-(-perturbed // self.world))  # the ranks share them out
 
     # Memory
 

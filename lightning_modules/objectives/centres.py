@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
+from lightning_modules import ranks
 from lightning_modules.geometry import PoincareBall
 
 
@@ -53,16 +53,7 @@ def gathered(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Every rank must call it, with equally many samples. Without ranks they are returned as they are.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if ranks.position()[1] == 1:
         return points, labels
     together: tuple[Tensor, ...] = all_gather(points.contiguous())  # type: ignore[no-untyped-call]
-    return torch.cat(together), gathered_labels(labels)
-
-
-def gathered_labels(labels: Tensor) -> Tensor:
-    """Labels of all ranks in their order."""
-    if not dist.is_initialized():
-        return labels
-    everyone = [torch.empty_like(labels) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, labels)
-    return torch.cat(everyone)
+    return torch.cat(together), ranks.gathered(labels)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import DataError
 from configs.schema.vaccination import ConstrainedPrototypes, MixedPrototypes, TextPrototypes
 from configs.schema.vaccination import Prototypes as PrototypesConfig
+from lightning_modules import ranks
 from lightning_modules.open_world.vmf import concentration
 
 
@@ -33,9 +33,8 @@ class ClassSums:
 
     def reduce(self) -> None:
         """Adds up all ranks, each of which has added samples of its own."""
-        if dist.is_initialized():
-            dist.all_reduce(self.totals)
-            dist.all_reduce(self.counts)
+        ranks.summed(self.totals)
+        ranks.summed(self.counts)
 
 
 @dataclass(frozen=True, eq=False)

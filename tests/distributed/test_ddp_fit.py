@@ -33,7 +33,7 @@ def launch(launcher: list[str], experiment: Path) -> "subprocess.CompletedProces
 
 
 OBJECTIVES: list[dict[str, object]] = [
-    {"kind": "tecoa"}, {"kind": "fare"}, {"kind": "hierarchical", "text_attack": {"eps": 1e-3, "prompts": 4}},
+    {"kind": "tecoa"}, {"kind": "fare"}, {"kind": "hierarchical", "text_attack": {"eps": 1e-3, "prompts": 5}},
 ]  # fmt: skip
 
 

@@ -181,6 +181,13 @@ def test_ranks_share_the_batch_and_accumulation_repeats_it(small_vit: str) -> No
     assert two.memory.held["gradients"] == four.memory.held["gradients"]
 
 
+def test_ranks_share_perturbed_texts(small_vit: str) -> None:
+    for prompts, each in ((8, 4), (5, 3)):
+        two = predicted(configured(small_vit, Hierarchical(text_attack=TextAttack(prompts=prompts)), devices=2))
+        one = predicted(configured(small_vit, Hierarchical(text_attack=TextAttack(prompts=each))))
+        assert two.flops["texts"] == one.flops["texts"]
+
+
 def test_sharding_divides_what_the_optimiser_keeps(small_vit: str) -> None:
     whole, shared = (
         predicted(configured(small_vit, TeCoA(), devices=4, strategy=how)).memory.held for how in ("ddp", "fsdp")
