@@ -23,11 +23,10 @@ from experiments.atomic import replacing
 from experiments.models.card import describe_model
 from experiments.models.labels import Labels
 from experiments.open_world import measure_open_world, open_world_evidence
-from experiments.probe_data import ProbeData
+from experiments.probe_data import look
 from experiments.runs import Run
-from experiments.trainer import build_tester
 from lightning_modules import hierarchy
-from lightning_modules.backbones import Backbone, frozen, load_backbone
+from lightning_modules.backbones import Backbone, load_backbone
 from lightning_modules.backbones.weights import weights_digest
 from lightning_modules.evaluation import Evaluation, Examination, Keeping
 from lightning_modules.hierarchy import Forest
@@ -63,31 +62,38 @@ def measure(
     if config.evaluation.inference == "cosine":
         backbone.hyperbolic = None
     data.prepare_data()
-    planned = probes(config.evaluation, data)
-    matrix = _matrix(config, backbone, data, planned[0].split)
-    evaluation = _evaluation(run, config, backbone, data, stage, planned)
-    with frozen(backbone):  # an attack then takes less memory and time
-        build_tester(config, f"measuring {stage}").test(
-            evaluation, datamodule=ProbeData(data, planned, config.evaluation.batch_size), verbose=False
-        )
+    folder = run.folder / "ledger" / f"{stage}-{_digest(backbone, data)}"
+    matrix = _matrix(config, backbone, data, folder)
+    evaluation = _evaluation(config, backbone, data, stage, folder)
+    look(config, f"measuring {stage}", evaluation, data, [tally.probe for tally in evaluation.tallies])
+    if matrix:
+        look(config, f"superclasses, {stage}", matrix, data, [Probe("superclass", matrix.split, matrix.samples)])
+    open_world = measure_open_world(config, backbone, data, stage, folder)
     common = {"dataset": data.manifest.name, "stage": stage, "seed": config.seed}
-    found = [*evaluation.rows(), *(_matrix_rows(matrix, config, data, stage) if matrix else [])]
-    open_world = measure_open_world(config, backbone, data, stage)
-    found += open_world.rows() if open_world else []
-    rows = [{**row, **common} for row in found]
+    rows = [{**row, **common} for module in (evaluation, matrix, open_world) if module for row in module.rows()]
     source = provenance.collect(run.config_hash, data.digest, time.perf_counter() - began)
     results.append(run.results, rows, source)
-    for probe, ledger in evaluation.attacks():
-        if ledger.save is not None:
-            adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
-    levels = matrix.evidence() if matrix else {}
-    scores = open_world_evidence(open_world, data) if open_world else {}
+    _keep_images(run, evaluation, data, stage)
     shown = evaluation.evidence()
     shown |= _fired(backbone, shown, config.evaluation.batch_size)
-    _save(evidence, {**shown, **levels, **scores, "settings": settings})
+    shown |= matrix.evidence() if matrix else {}
+    shown |= open_world_evidence(open_world, data) if open_world else {}
+    _save(evidence, {**shown, "settings": settings})
     if stage == "after" and run.model.exists():
         _describe(run, config, backbone, data)
     return rows
+
+
+def _digest(backbone: Backbone, data: ClassificationDataModule) -> str:
+    """Of the model and of what it is asked about."""
+    identity = [data.digest, data.class_names, data.templates, data.config.image_size, weights_digest(backbone)]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+
+
+def _keep_images(run: Run, evaluation: Evaluation, data: ClassificationDataModule, stage: str) -> None:
+    for probe, ledger in evaluation.attacks():
+        if ledger.save is not None:
+            adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
 
 
 @torch.no_grad()
@@ -117,22 +123,10 @@ def _describe(run: Run, config: ExperimentConfig, backbone: Backbone, data: Clas
 
 
 def _evaluation(
-    run: Run,
-    config: ExperimentConfig,
-    backbone: Backbone,
-    data: ClassificationDataModule,
-    stage: str,
-    planned: list[Probe],
+    config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule, stage: str, folder: Path
 ) -> Evaluation:
     settings = config.evaluation
-    identity = [
-        data.manifest.digest,
-        data.class_names,
-        data.templates,
-        data.config.image_size,
-        weights_digest(backbone),
-    ]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    planned = probes(settings, data)
     save = None if settings.save_adversarial == "none" else settings.save_adversarial
     return Evaluation(
         backbone.channels_last(),
@@ -141,7 +135,7 @@ def _evaluation(
         templates=data.templates,
         trees=_forest(config, data).trees,
         terms=Terms(config.seed, settings.slots, settings.precision == "bf16", settings.compile, settings.pictures),
-        keeping=Keeping(run.folder / "ledger" / f"{stage}-{digest[:8]}", save, settings.reuse),
+        keeping=Keeping(folder, save, settings.reuse),
         examination=_examination(config, data, stage, planned),
     )
 
@@ -151,11 +145,12 @@ def _forest(config: ExperimentConfig, data: ClassificationDataModule) -> Forest:
 
 
 def _matrix(
-    config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule, split: str
+    config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule, folder: Path
 ) -> SuperclassEvaluation | None:
     settings, wanted = config.evaluation, config.evaluation.superclass
     if wanted is None:
         return None
+    split = _split(settings, data)
     labelled = data.samples(split)
     return SuperclassEvaluation(
         backbone.channels_last(),
@@ -165,17 +160,8 @@ def _matrix(
         split=split,
         samples=min(wanted.samples or labelled, labelled),
         terms=Terms(config.seed, settings.slots, settings.precision == "bf16", settings.compile),
+        folder=folder,
     )
-
-
-def _matrix_rows(
-    matrix: SuperclassEvaluation, config: ExperimentConfig, data: ClassificationDataModule, stage: str
-) -> list[results.Row]:
-    probe = Probe("superclass", matrix.split, matrix.samples)
-    build_tester(config, f"superclasses, {stage}").test(
-        matrix, datamodule=ProbeData(data, [probe], config.evaluation.batch_size), verbose=False
-    )
-    return matrix.rows()
 
 
 def _examination(
@@ -193,7 +179,7 @@ def _examination(
 
 def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Probe]:
     """Clean first, then attacks in the configuration's order, then the accuracy-by-eps curve."""
-    split = data.config.test_split if config.split == "test" else data.config.val_split
+    split = _split(config, data)
     labelled = data.samples(split)
     samples = min(config.samples or labelled, labelled)
     attacked = min(config.attacked_samples or samples, samples)
@@ -203,6 +189,10 @@ def probes(config: EvaluationConfig, data: ClassificationDataModule) -> list[Pro
         for name, attack in config.attacks.items()
     ]
     return planned + [Probe("sweep", split, attacked, _sweep(eps)) for eps in config.eps_sweep_255]
+
+
+def _split(config: EvaluationConfig, data: ClassificationDataModule) -> str:
+    return data.config.test_split if config.split == "test" else data.config.val_split
 
 
 def _radius(name: str, attack: Attack) -> Attack:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -12,10 +13,9 @@ from configs.schema.scores import SDis
 from configs.schema.vaccination import VaccinationConfig
 from datamodules.classification import ClassificationDataModule
 from datamodules.open_world import OpenWorldDataModule
-from experiments.probe_data import ProbeData
-from experiments.trainer import build_tester
+from experiments.probe_data import look
 from experiments.vaccinate import embedded
-from lightning_modules.backbones import Backbone, frozen
+from lightning_modules.backbones import Backbone
 from lightning_modules.detection import OpenWorldEvaluation, World
 from lightning_modules.detection.clean_look import Part
 from lightning_modules.features import Features
@@ -24,9 +24,12 @@ from lightning_modules.probes import Terms
 
 
 def measure_open_world(
-    config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule, stage: str
+    config: ExperimentConfig, backbone: Backbone, data: ClassificationDataModule, stage: str, folder: Path
 ) -> OpenWorldEvaluation | None:
     """Runs `evaluation.open_world`; None where it is left out or the data have no OOD splits.
+
+    Args:
+        folder: of what is known of attacked samples.
 
     Raises:
         DataError: a sample can't be read, or was not seen exactly once.
@@ -46,13 +49,11 @@ def measure_open_world(
     )
     evaluation = config.evaluation
     terms = Terms(config.seed, evaluation.slots, evaluation.precision == "bf16", evaluation.compile)
+    wanted_parts = parts(config, settings, data)
     module = OpenWorldEvaluation(
-        backbone.channels_last(), parts(config, settings, data), settings=settings, world=world, terms=terms
+        backbone.channels_last(), wanted_parts, settings=settings, world=world, terms=terms, folder=folder
     )
-    with frozen(backbone):
-        build_tester(config, f"open world, {stage}").test(
-            module, datamodule=ProbeData(data, module.parts, evaluation.batch_size), verbose=False
-        )
+    look(config, f"open world, {stage}", module, data, wanted_parts)
     return module
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule
 
+from configs.schema import ExperimentConfig
 from datamodules.classification import ClassificationDataModule
 from datamodules.loader import PlannedLoader
+from experiments.trainer import build_tester
+from lightning_modules.backbones import frozen
 
 
 class Pass(Protocol):
@@ -34,3 +37,16 @@ class ProbeData(LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """As the data set's own datamodule."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+
+def look(
+    config: ExperimentConfig,
+    title: str,
+    module: LightningModule,
+    data: ClassificationDataModule,
+    passes: Sequence[Pass],
+) -> None:
+    """Has a module that measures see all passes, on every rank."""
+    samples = ProbeData(data, passes, config.evaluation.batch_size)
+    with frozen(module):  # an attack then takes less memory and time
+        build_tester(config, title).test(module, datamodule=samples, verbose=False)

@@ -1,16 +1,20 @@
 """Attacks on every level of a class forest, and what each of them does to all the other levels."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from configs.errors import ConfigError, DataError
 from configs.schema.attack import Attack as AttackSetting
 from lightning_modules import attacks
+from lightning_modules.answers import Answers, Columns
 from lightning_modules.attacks import LOSSES, Attack, misclassified, noise
 from lightning_modules.backbones import Backbone
 from lightning_modules.hierarchy import Forest, Level
@@ -36,6 +40,8 @@ class SuperclassEvaluation(LightningModule):
     Every sample is attacked, also one that the clean model gets wrong, and from the same random start at every level.
     An attack that judges as it goes (a sequence, or several restarts) leaves a sample once it has fallen at the level
     aimed at, others spend their whole budget: transfer to the other levels is best judged by the latter.
+
+    A measurement that was killed goes on where it stood, with any number of ranks: see `Answers`.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class SuperclassEvaluation(LightningModule):
         split: str,
         samples: int,
         terms: Terms,
+        folder: Path | None = None,
     ) -> None:
         """
         Args:
@@ -55,6 +62,7 @@ class SuperclassEvaluation(LightningModule):
             settings: attacks by name.
             samples: how many the split's loader gives, over all ranks.
             terms: `slots` and `pictures` play no part.
+            folder: of what is known of samples, named after model, data and templates; None keeps nothing.
 
         Raises:
             ConfigError: the forest has no tree, or one with nothing to tell apart above the leaves.
@@ -63,7 +71,7 @@ class SuperclassEvaluation(LightningModule):
         _check(forest)
         self.backbone, self.forest = backbone, forest
         self.templates, self.split, self.samples, self.terms = tuple(templates), split, samples, terms
-        self.settings = dict(settings)
+        self.settings, self.folder = dict(settings), folder
         self.attacks = {name: _built(setting) for name, setting in settings.items()}
         self.clean = Scorecard(forest)
         self.aimed = {aim: Scorecard(forest) for aim in self._aims()}
@@ -73,21 +81,28 @@ class SuperclassEvaluation(LightningModule):
     def on_test_start(self) -> None:
         """Encodes the classes of all levels, once."""
         self.classifier = LevelClassifier(self.backbone, self.forest, self.templates, self.terms.compiled)
+        self.answers = Answers(self.folder and self.folder / f"superclass-{self._digest()}", self.global_rank)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The clean images of a batch, and all that the attacks make of them."""
-        valid = batch["valid"]
-        pixels, labels = batch["image"][valid], batch["label"][valid]
+        pixels, labels, index = (batch[name][batch["valid"]] for name in ("image", "label", "index"))
         if not len(labels):
             return
-        seeds = noise.derive(self.terms.seed, 0, batch["index"][valid])
-        clean, truth = self.classifier.predict(pixels), self.clean.ancestors[:, labels]
+        clean = self.classifier.predict(pixels)
         self.clean.update(clean, clean, labels)
-        for name, place in self.aimed:
-            found = self._attack(name, self.forest.levels[place], pixels, truth[place], seeds)
-            self.aimed[name, place].update(clean, self.classifier.predict(found.pixels), labels, found.zero_gradient)
-            if self.watcher is not None:
-                self.watcher(_title(name, self.forest.levels[place]), len(labels))
+        if not self.aimed:
+            return
+        recalled = int(self.answers.known(index).sum())
+        made = self.answers.of(index, lambda rows: self._made(pixels[rows], labels[rows], index[rows]))
+        for (aim, card), answers, hidden in zip(
+            self.aimed.items(), made["answers"].unbind(1), made["zero_gradient"].unbind(1), strict=True
+        ):
+            card.update(clean, answers.T, labels, hidden)
+            self._tell(aim, recalled)
+
+    def on_test_end(self) -> None:
+        """Closes the file of what is known."""
+        self.answers.close()
 
     def evidence(self) -> dict[str, Any]:
         """What the report draws, by name: how deep the model has the classes of each level, and the trees as JSON."""
@@ -139,6 +154,29 @@ class SuperclassEvaluation(LightningModule):
 
     def _aims(self) -> list[Aim]:
         return [(name, place) for name in self.settings for place in range(len(self.forest.levels))]
+
+    def _made(self, pixels: Tensor, labels: Tensor, index: Tensor) -> Columns:
+        """What is to be known of samples: of what each aim made of them, the predictions at all levels, int64
+        (B, aims, M), and the share of zero gradients, float32 (B, aims)."""
+        seeds, truth = noise.derive(self.terms.seed, 0, index), self.clean.ancestors[:, labels]
+        answers, hidden = [], []
+        for name, place in self.aimed:
+            found = self._attack(name, self.forest.levels[place], pixels, truth[place], seeds)
+            answers.append(self.classifier.predict(found.pixels).T)
+            hidden.append(found.zero_gradient)
+            self._tell((name, place), len(labels))
+        return {"answers": torch.stack(answers, 1), "zero_gradient": torch.stack(hidden, 1)}
+
+    def _tell(self, aim: Aim, samples: int) -> None:
+        if self.watcher is not None:
+            self.watcher(_title(aim[0], self.forest.levels[aim[1]]), samples)
+
+    def _digest(self) -> str:
+        """Of all that the answers depend on, beyond what the folder stands for."""
+        settings = [(name, asdict(setting)) for name, setting in self.settings.items()]  # aims are in their order
+        trees = [(tree.name, tree.to_dict()) for tree in self.forest.trees]
+        terms = (self.split, self.terms.seed, self.terms.fast)
+        return hashlib.sha256(json.dumps([settings, trees, terms]).encode()).hexdigest()[:8]
 
     def _attack(self, name: str, level: Level, pixels: Tensor, labels: Tensor, seeds: Tensor) -> attacks.Adversarial:
         """What the attack makes of the images, at float32's word where it judges by itself who has fallen."""

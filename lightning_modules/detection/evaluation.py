@@ -1,7 +1,11 @@
 """Open-world scores of every split, on clean images and on what attacks on the scores make of them."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 from configs.errors import DataError
 from configs.schema.antibodies import BankConfig
 from configs.schema.open_world import OpenWorldConfig
+from lightning_modules.answers import Answers, Columns
 from lightning_modules.antibodies import build
 from lightning_modules.attacks import noise
 from lightning_modules.backbones import Backbone, prompt_embeddings
@@ -62,21 +67,30 @@ class OpenWorldEvaluation(LightningModule):
     What was made against one score is judged by all scores that look at each image by itself, so that the worst of them
     is over everything that was made. These are the worst images that were *found*: no bound on those that there are.
 
-    A measurement that was interrupted starts again.
+    A measurement that was killed looks at clean images again, and goes on with the attacked ones where it stood, with
+    any number of ranks: see `Answers`.
     """
 
     def __init__(
-        self, backbone: Backbone, parts: Sequence[Part], *, settings: OpenWorldConfig, world: World, terms: Terms
+        self,
+        backbone: Backbone,
+        parts: Sequence[Part],
+        *,
+        settings: OpenWorldConfig,
+        world: World,
+        terms: Terms,
+        folder: Path | None = None,
     ) -> None:
         """
         Args:
             parts: in-distribution samples that set thresholds, those that figures are of, OOD splits; then, under
                 attack, in-distribution samples and OOD splits.
             terms: `slots` and `pictures` play no part.
+            folder: of what is known of attacked samples, named after model, data and templates; None keeps nothing.
         """
         super().__init__()
         self.backbone, self.parts, self.settings = backbone, list(parts), settings
-        self.world, self.terms = world, terms
+        self.world, self.terms, self.folder = world, terms, folder
         self.clean = [part for part in parts if not part.attacked]
         self.counts = [Count() for _ in parts]
         self.attacked = {number: Table(Observed) for number, part in enumerate(parts) if part.attacked}
@@ -93,6 +107,7 @@ class OpenWorldEvaluation(LightningModule):
         affected = self.audit.affected
         self.without = CleanLook(affected, self.audit.without(reference), self.clean, seed)
         self.adversary = Adversary(self.backbone, self.look.panel, self.settings, self.terms)
+        self.answers = {number: self._answers(self.parts[number], texts) for number in self.attacked}
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """One batch of one part."""
@@ -106,13 +121,19 @@ class OpenWorldEvaluation(LightningModule):
         pixels, labels, index = batch["image"][rows], batch["label"][rows], batch["index"].where(valid, -1)[rows]
         part = self.parts[dataloader_idx]
         if part.attacked:
-            self._attack(dataloader_idx, pixels, labels, index)
+            ask = partial(self._attack, part.group is not None, pixels, labels, index)
+            self.attacked[dataloader_idx].update(index, Observed(**self.answers[dataloader_idx].of(index, ask)))
         else:
             embeddings = self._embed(pixels)
             for look in (self.look, self.without):
                 look.take(dataloader_idx, index, embeddings, labels)
         if self.watcher is not None:
             self.watcher(part, seen * self.images(part))
+
+    def on_test_end(self) -> None:
+        """Closes the files of what is known."""
+        for answers in self.answers.values():
+            answers.close()
 
     def images(self, part: Part) -> int:
         """How many images are made of each sample of a part; 1 where none is attacked."""
@@ -161,13 +182,25 @@ class OpenWorldEvaluation(LightningModule):
         classes = backbone.head.texts(prompts)
         return Reference(backbone.head, classes, banks, features, labels, backbone.immunity), texts
 
-    def _attack(self, number: int, pixels: Tensor, labels: Tensor, index: Tensor) -> None:
-        outside = self.parts[number].group is not None
+    def _answers(self, part: Part, texts: Mapping[str, ImmuneTexts]) -> Answers:
+        """What is known of a part, in a folder named after all that it depends on beyond what `folder` stands for."""
+        if self.folder is None:
+            return Answers(None)
+        world, known = self.world, self.clean[0]  # on which thresholds are set
+        banks = [(name, asdict(world.banks[name]), each.bank.digest) for name, each in texts.items()]
+        terms = (known.split, known.samples, self.terms.seed, self.terms.fast)
+        identity = json.dumps([asdict(self.settings), banks, world.vaccine, terms])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+        return Answers(self.folder / f"open_world-{part.split}-{digest}", self.global_rank)
+
+    def _attack(self, outside: bool, pixels: Tensor, labels: Tensor, index: Tensor, rows: Tensor) -> Columns:
+        """What is to be known of some places of a batch: `Observed` (R, I, S)."""
+        pixels, labels, index = pixels[rows], labels[rows], index[rows]
         panel, seeds = self.look.panel, noise.derive(self.terms.seed, 0, index)
         images = [panel.judge(self._embed(pixels), labels)]
         for made in self.adversary.work(pixels, labels, outside, seeds):
             images.append(panel.judge(self._embed(made.pixels), labels, made.zero_gradient))
-        self.attacked[number].update(index, Observed(*(torch.cat(each, 1) for each in zip(*images, strict=True))))
+        return Observed(*(torch.cat(each, 1) for each in zip(*images, strict=True)))._asdict()
 
     @torch.no_grad()
     def _embed(self, pixels: Tensor) -> Tensor:

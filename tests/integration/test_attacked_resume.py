@@ -1,4 +1,4 @@
-"""An evaluation that is killed in the middle of an attack goes on, with the figures of one that was not."""
+"""A measurement that is killed in the middle of an attack goes on, with the figures of one that was not."""
 
 import subprocess
 import sys
@@ -23,7 +23,14 @@ EVALUATION = {
     "save_adversarial": "uint8",
     "pictures": 4,
 }  # fmt: skip
-SAMPLES = 31
+MATRIX_AND_WORLD = {
+    "superclass": {"attacks": {"pgd": EVALUATION["attacks"]["pgd"]}},  # type: ignore[index]
+    "open_world": {
+        "attacks": {"pgd": EVALUATION["attacks"]["pgd"]}, "attacked_scores": ["mcm", "max_logit"], "joint": True,
+    },
+}  # fmt: skip
+OPEN = {"kind": "open_world", "near_ood": ["near"], "far_ood": ["far"]}
+SAMPLES, FOREIGN = 31, 14
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,8 @@ def model(tiny_vit: str, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFa
 
 def settled(folder: Path, name: str) -> list[int]:
     """Indices of the samples that an attack has put down, in the order in which it did, over all its ranks."""
-    found = [Journal(path).rows() for path in sorted(folder.glob(f"outputs/*/*/ledger/*/{name}-*/records-*.npy"))]
+    paths = folder.glob(f"outputs/*/*/ledger/*/{name}-*/[ra]*-*.npy")  # records, answers
+    found = [Journal(path).rows() for path in sorted(paths)]
     return [int(index) for rows in found if rows is not None for index in rows["index"]]
 
 
@@ -68,3 +76,23 @@ def test_goes_on_after_a_kill_and_attacks_no_sample_twice(model: str, tiny_datas
     assert one["pictures/clean"].shape[0] == 4
     for name in ("clean", "label", "clean_prediction"):
         assert np.array_equal(one[f"pictures/{name}"], two[f"pictures/{name}"])
+
+
+@pytest.mark.slow
+def test_a_matrix_and_the_open_world_go_on_after_a_kill(model: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    whole, cut = (
+        experiment(tmp_path / name / "tiny.yaml", model, tiny_dataset, MATRIX_AND_WORLD, **OPEN)
+        for name in ("whole", "cut")
+    )
+    expected = evaluate(whole)
+    counts = {"superclass": SAMPLES, "open_world-test": SAMPLES, "open_world-near": FOREIGN, "open_world-far": FOREIGN}
+    for name in ("superclass", "open_world-test", "open_world-far"):
+        assert 0 < killed(cut, name, 4) < counts[name]
+    assert figures(evaluate(cut)) == figures(expected)
+    for name, count in counts.items():
+        assert sorted(settled(cut.parent, name)) == list(range(count))
+    one, two = (
+        np.load(next(path.parent.glob("outputs/*/*/evidence-before.npz")), allow_pickle=False) for path in (whole, cut)
+    )
+    for name in one:
+        assert np.array_equal(one[name], two[name]), name
