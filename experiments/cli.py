@@ -1,6 +1,8 @@
 """The command line: what a person may write. `experiments.verbs` has what is called."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +25,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code: 0 done, 1 not as wanted, 2 a person's error, 130 interrupted."""
+    """Runs one verb; returns the exit code: 0 done, 1 not as wanted, 2 a person's error, 130 interrupted, 141 where
+    nobody reads on, as `head` doesn't."""
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
         return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -34,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
+        return 128 + signal.SIGPIPE
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

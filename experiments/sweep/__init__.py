@@ -67,7 +67,7 @@ def sweep(file: str, engine: str, jobs: int, dry_run: bool, overrides: Sequence[
     _tell_failures(ledger, assignment.trials or assignment.drawn)  # others may have started other trials since
     last = ledger.last()
     if code < 128 and any(ledger.finished(trial, last) for trial in assignment.drawn):
-        print(best(assignment) if assignment.sweep.method == "bayes" else _comparison(ledger.folder))
+        print(best(assignment) if assignment.sweep.searches else _comparison(ledger.folder))
     return code
 
 

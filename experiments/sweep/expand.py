@@ -107,7 +107,7 @@ def composed_trial(sweep: Sweep, setting: Mapping[str, Any]) -> Trial:
     overrides = [override(key, value) for key, value in setting.items() if key != EXPERIMENT]
     try:
         composed = compose(str(setting[EXPERIMENT]), overrides)
-        if sweep.method == "bayes":
+        if sweep.searches:
             _check_search(sweep, composed.config)
     except ConfigError as error:
         raise ConfigError(f"{sweep.origin}, trial '{_title(setting)}': {error}") from error

@@ -19,9 +19,9 @@
     slurm: {partition: gpu, minutes: 240}                       # ours: what the engine submitit asks for
 
 `compare`: the method that others are paired with (default: the first), and the columns of the comparison (default:
-all), as patterns of names (`experiments.analysis.finding`). `metric` leads them; a search, method bayes, is after it,
-and may only be after what is measured on the validation split. W&B knows the keys that are not ours; `--engine wandb
---dry-run` prints the sweep as it is given to W&B.
+all), as patterns of names (`experiments.analysis.finding`). `metric` leads them; a search, which is method bayes or a
+parameter drawn from a range, is after it, and may only be after what is measured on the validation split. W&B knows the
+keys that are not ours; `--engine wandb --dry-run` prints the sweep as it is given to W&B.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from typing import Any
 from configs.errors import ConfigError, did_you_mean
 from configs.layers import CONFIGS, file_layers, fragment_names
 from experiments.sweep.checks import known, mapping, one_of, texts, whole
-from experiments.sweep.parameter import Choice, Parameter, fixed, parse
+from experiments.sweep.parameter import Choice, Parameter, Range, fixed, parse
 
 EXPERIMENT, SEED = "experiment", "seed"
 KEYS = (
@@ -82,6 +82,13 @@ class Sweep:
     baseline: Mapping[str, Any]
     columns: tuple[str, ...]
     slurm: Mapping[str, Any]
+
+    @property
+    def searches(self) -> bool:
+        """Whether it is after the best of settings that have one trial each: these are ranked by the metric, which may
+        only be of the validation split, and not paired by seed."""
+        drawn = any(isinstance(parameter, Range) for parameter in self.parameters.values())
+        return self.method == "bayes" or (drawn and self.metric is not None)
 
 
 def read(sweep: str) -> Sweep:

@@ -134,6 +134,16 @@ def test_what_a_verb_raises_becomes_an_exit_code(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_who_reads_no_further_hears_no_complaint() -> None:
+    command = [sys.executable, "-m", "experiments", "show", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_show_prints_a_file_that_is_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--origin"]):
         assert main(["show", "quickstart", "attack.steps=3", "logging.tags=[a, b c]", *arguments]) == 0

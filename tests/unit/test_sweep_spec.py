@@ -94,6 +94,18 @@ def test_every_engine_that_is_given_trials_is_given_the_same(tmp_path: Path) -> 
     assert trials["local"] == trials["submitit"] == trials["wandb"]
 
 
+def test_who_looks_for_the_best_of_random_draws_may_see_the_validation_split_alone(tmp_path: Path) -> None:
+    metric = {"metric": SEARCH["metric"]}
+    with pytest.raises(ConfigError, match="a search must not see it; set evaluation"):
+        expand(written(tmp_path, RANDOM | metric))
+    parameters = {**RANDOM["parameters"], "evaluation.split": {"value": "val"}}  # type: ignore[dict-item]
+    assert written(tmp_path, RANDOM | metric | {"parameters": parameters}).searches
+    assert len(expand(written(tmp_path, RANDOM | metric | {"parameters": parameters, "run_cap": 2}))) == 2
+    assert not written(tmp_path, RANDOM).searches
+    choices = {"seed": {"values": [0, 1]}, "attack.steps": {"values": [1, 2]}}
+    assert not written(tmp_path, RANDOM | metric | {"parameters": choices}).searches
+
+
 @hypothesis_settings(deadline=None)
 @given(VALUES)
 def test_a_server_hands_every_value_on(value: Any) -> None:
