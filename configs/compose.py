@@ -18,7 +18,7 @@ from configs.schema import ExperimentConfig
 from configs.sections import merge
 from configs.values import build, leaves
 
-# Everything that may change what is trained stays in the hash, devices and precision included. These may not:
+# Everything that may change what is trained stays in the hash, precision included. These may not:
 OUTSIDE_THE_HASH = {
     "name": "the run folder is named after it",
     "seed": "the run folder ends in -s<seed>, so that the seeds of one experiment share a hash",
@@ -28,6 +28,8 @@ OUTSIDE_THE_HASH = {
     "vaccination.cache": "where embeddings are kept",
     "data.workers": "the order of samples is a function of seed, epoch and batch alone",
     "data.start_method": "how workers start",
+    "trainer.devices": "ranks share out one batch in one order; sums of theirs differ in rounding alone",
+    "trainer.nodes": "as trainer.devices",
     "trainer.gradient_checkpointing": "the same numbers, computed twice; compiled ones but for rounding",
     "trainer.log_every": "how often the log is written",
     "trainer.checkpoint_every": "how often the state is saved",

@@ -141,6 +141,11 @@ class EvalPlan:
         return self.population if self.subset is None else min(self.subset, self.population)
 
     @property
+    def places(self) -> np.ndarray:
+        """Positions (samples,) int64 of the samples in their split."""
+        return self._spread(np.arange(self.samples))
+
+    @property
     def local(self) -> int:
         """Samples per batch and rank, padding included."""
         return ceil_div(self.batch_size, self.world)
@@ -155,8 +160,10 @@ class EvalPlan:
         start, stop = self._start(rank), self._start(rank + 1)
         places = start + batch * self.local + np.arange(self.local)
         valid = places < stop
-        chosen = np.where(valid, places, 0)
-        return chosen * self.population // self.samples, valid
+        return self._spread(np.where(valid, places, 0)), valid
+
+    def _spread(self, places: np.ndarray) -> np.ndarray:
+        return places * self.population // self.samples
 
     def _start(self, rank: int) -> int:
         return rank * self.samples // self.world

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,6 @@ def measure(
         ConfigError: the data has no labels to compare with, or no hierarchy for `superclass`; the attack has no radius.
         DataError: a sample can't be read, or was not seen exactly once.
     """
-    evidence = run.folder / f"evidence-{stage}.npz"
-    settings = json.dumps([asdict(config.evaluation), str(config.data.folder)], sort_keys=True)
-    if _settings(evidence) == settings:
-        return [row for row in results.read(run.results) if row["stage"] == stage]
     if not isinstance(data, ClassificationDataModule):
         raise ConfigError(
             f"data.kind={config.data.kind} has no labels to measure with; use classification or open_world"
@@ -62,7 +58,11 @@ def measure(
     if config.evaluation.inference == "cosine":
         backbone.hyperbolic = None
     data.prepare_data()
-    folder = run.folder / "ledger" / f"{stage}-{_digest(backbone, data)}"
+    digest = _digest(backbone, data)
+    evidence, settings = run.folder / f"evidence-{stage}.npz", _asked(config, digest)
+    if _settings(evidence) == settings:
+        return [row for row in results.read(run.results) if row["stage"] == stage]
+    folder = run.folder / "ledger" / f"{stage}-{digest}"
     matrix = _matrix(config, backbone, data, folder)
     evaluation = _evaluation(config, backbone, data, stage, folder)
     look(config, f"measuring {stage}", evaluation, data, [tally.probe for tally in evaluation.tallies])
@@ -79,6 +79,7 @@ def measure(
     shown |= matrix.evidence() if matrix else {}
     shown |= open_world_evidence(open_world, data) if open_world else {}
     _save(evidence, {**shown, "settings": settings})
+    _discard_images(evaluation)
     if stage == "after" and run.model.exists():
         _describe(run, config, backbone, data)
     return rows
@@ -86,14 +87,47 @@ def measure(
 
 def _digest(backbone: Backbone, data: ClassificationDataModule) -> str:
     """Of the model and of what it is asked about."""
-    identity = [data.digest, data.class_names, data.templates, data.config.image_size, weights_digest(backbone)]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+    model = [backbone.architecture, backbone.preprocess, weights_digest(backbone)]
+    hyperbolic, immunity = backbone.hyperbolic, backbone.immunity
+    constants = immunity and [immunity.lambda_inf, immunity.danger, immunity.recalibration, immunity.temperature]
+    heads = [hyperbolic and hyperbolic.as_dict(), constants, immunity and immunity.captions]
+    identity = [data.digest, data.class_names, data.templates, data.config.image_size, model, heads]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _asked(config: ExperimentConfig, digest: str) -> str:
+    """All that the figures of a stage depend on, as JSON: settings, what is in the files that they name, and the model
+    and data."""
+    sections = [
+        asdict(config.evaluation),
+        asdict(config.hierarchy),
+        {name: asdict(bank) for name, bank in config.antibodies.items()},
+    ]
+    named = [value for value in _leaves(sections) if isinstance(value, str) and Path(value).is_file()]
+    contents = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest()[:8] for name in named}
+    return json.dumps([*sections, contents, str(config.data.folder), digest], sort_keys=True)
+
+
+def _leaves(section: Any) -> Iterator[Any]:
+    if isinstance(section, (dict, list, tuple)):
+        for value in section.values() if isinstance(section, dict) else section:
+            yield from _leaves(value)
+    else:
+        yield section
 
 
 def _keep_images(run: Run, evaluation: Evaluation, data: ClassificationDataModule, stage: str) -> None:
     for probe, ledger in evaluation.attacks():
         if ledger.save is not None:
             adversarial.save(run.folder / "adversarial" / stage, run.folder.name, data, probe, ledger)
+
+
+@rank_zero_only
+def _discard_images(evaluation: Evaluation) -> None:
+    """The ledgers' copies, once nothing can make them necessary again."""
+    for _, ledger in evaluation.attacks():
+        if ledger.save is not None:
+            ledger.discard_images()
 
 
 @torch.no_grad()

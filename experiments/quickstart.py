@@ -31,6 +31,7 @@ def quickstart(composed: Composed, dry_run: bool = False) -> int:
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return interruption.exit_code
+    show(run)
     return 0
 
 
@@ -51,7 +52,6 @@ def _job(run: Run, composed: Composed, mirror: Mirror) -> None:
     _say("5/5 After: the same measurements on the fine-tuned, vaccinated model")
     measure(run, config, load_backbone(trained(run)), build_datamodule(config.data, config.seed), "after")
     mirror.measured("after", data)
-    show(run)
     _report(run)
     minutes = (time.perf_counter() - began) / 60
     _say(f"Done in {minutes:.1f} min. The model is in {run.model}, the report is {run.folder / 'report.html'}")

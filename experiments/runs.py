@@ -123,8 +123,11 @@ class Run:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """An attempt at measuring. `measuring` in the status tells what cut it short; the state remains training's."""
-        with self.attempt():
+        """An attempt at measuring. `measuring` in the status tells what cut it short; the state remains training's.
+
+        Raises UserError where another process is at work on the same run.
+        """
+        with self.attempt(), self._lock():
             self._tell("")
             try:
                 yield

@@ -112,7 +112,15 @@ def quiet() -> None:
 
 
 def _strategy(config: TrainerConfig) -> Strategy | Literal["auto"]:
-    return ShardedStrategy(config.devices * config.nodes) if config.strategy == "fsdp" else _replicas(config)
+    if config.strategy == "fsdp":
+        return ShardedStrategy(config.devices * config.nodes, _backend(config))
+    return _replicas(config)
+
+
+def _backend(config: TrainerConfig) -> str | None:
+    """Of the ranks' collectives. Ranks on GPUs also add up what lies on the host, for which NCCL has no answer: figures
+    after a test, which leaves its module there, and the moments of embeddings. None: Lightning's choice."""
+    return "cpu:gloo,cuda:nccl" if config.accelerator != "cpu" and torch.cuda.is_available() else None
 
 
 def _replicas(config: TrainerConfig) -> Strategy | Literal["auto"]:
@@ -129,6 +137,7 @@ def _replicas(config: TrainerConfig) -> Strategy | Literal["auto"]:
         gradient_as_bucket_view=True,
         broadcast_buffers=False,
         static_graph=config.accumulate == 1,
+        process_group_backend=_backend(config),
     )
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from lightning_modules.ledger import Array, Journal
 
+FORMAT = 1
+"""Raised with what is put down, or what an attack does: answers of another format are asked again."""
+
 Columns = Mapping[str, Tensor]
 """Tensors (B, ...) by name: a row for each of B samples."""
 
@@ -23,7 +26,7 @@ class Answers:
     def __init__(self, folder: Path | None, rank: int = 0) -> None:
         """
         Args:
-            folder: named after all that the answers depend on.
+            folder: named after all that the answers depend on, FORMAT among it.
         """
         self._journal = None if folder is None else Journal(folder / f"answers-{rank}.npy")
         saved = [] if folder is None else list(_saved(folder))

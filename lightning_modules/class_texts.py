@@ -19,21 +19,24 @@ Wordings = Sequence[Sequence[Sequence[str]]]
 class ClassTexts:
     """Points (N, D) of all classes, in the order of the blocks.
 
-    Where nothing of the text side is trained they are computed once. Otherwise the tower below its projection, which
-    never changes, runs once over all prompts, and the points follow the weights from there on.
+    Where nothing of the text side is trained they are computed once. Otherwise what never changes runs once over all
+    prompts, and the points follow the weights from there on: from the embeddings, where the head alone is trained, or
+    from the tower below its projection.
 
     Shapes: P prompts in all, W the tower's width, D embedding dimensions.
     """
 
-    def __init__(self, backbone: Backbone, wordings: Wordings, trained: bool) -> None:
+    def __init__(self, backbone: Backbone, wordings: Wordings, trained: bool, head_trained: bool = False) -> None:
         """
         Args:
             backbone: on the device of the training.
-            trained: whether the projection or the head is trained, or texts are perturbed.
+            trained: whether the projection is trained, or texts are perturbed.
+            head_trained: whether the head is.
 
         Raises:
             ConfigError: the text side is trained, and its tower has no projection to take apart.
         """
+        self._embeddings: Tensor | None = None
         self._fixed: Tensor | None = None
         self._head = backbone.head
         self._shapes = [(len(block), len(block[0])) for block in wordings]
@@ -41,7 +44,8 @@ class ClassTexts:
         prompts = [prompt for texts in classes for prompt in texts]
         if not trained:
             with torch.no_grad(), eval_mode(backbone):
-                self._fixed = self._points(backbone.embed_text(prompts))
+                self._embeddings = backbone.embed_text(prompts)
+                self._fixed = None if head_trained else self._points(self._embeddings)
             return
         self._tower = TextTower(backbone)
         owners = [place for place, texts in enumerate(classes) for _ in texts]
@@ -52,7 +56,9 @@ class ClassTexts:
 
     def __call__(self) -> Tensor:
         """Points of the classes as they are now, with a gradient where something is trained."""
-        return self._follow(self._pooled) if self._fixed is None else self._fixed
+        if self._fixed is not None:
+            return self._fixed
+        return self._follow(self._pooled) if self._embeddings is None else self._points(self._embeddings)
 
     def perturbed(
         self, loss_fn: Callable[[Tensor], Tensor], relevant: Tensor, attack: TextAttack, seeds: tuple[int, int]

@@ -164,10 +164,10 @@ class Ledger:
         pixels = torch.from_numpy(np.stack([places[index]["pixels"] for index in indices]))
         return pixels.float() / (255 if self.save == "uint8" else 1)
 
-    def kept(self) -> Iterator[tuple[Any, Array]]:
-        """All known samples in the order of their indices: RECORD and kept image, (C, H, W) as `stored`."""
+    def kept(self, indices: Iterable[int]) -> Iterator[tuple[Any, Array]]:
+        """RECORD and kept image, (C, H, W) as `stored`, of known samples."""
         places = {int(row["index"]): row for row in self._saved("images")}
-        for index in sorted(self.known):
+        for index in indices:
             yield self.known[index], places[index]["pixels"]
 
     def close(self) -> None:

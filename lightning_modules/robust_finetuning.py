@@ -122,7 +122,9 @@ class RobustFinetuning(LightningModule):
     def on_fit_start(self) -> None:
         """Encodes the classes, once, and drops the original where the objective makes no use of it."""
         wordings = objectives.wordings(self.objective_config, self.forest, self.templates)
-        self.texts = ClassTexts(self.backbone, wordings, isinstance(self.objective_config, Hierarchical))
+        config = self.objective_config if isinstance(self.objective_config, Hierarchical) else None
+        trained = config is not None and (config.train_text or config.text_attack is not None)
+        self.texts = ClassTexts(self.backbone, wordings, trained, head_trained=config is not None)
         self._lineages = self.forest.lineages.to(self.device)
         self.objective = objectives.build(self.objective_config, self.backbone.head, self.forest, self.device)
         needs = self.objective.needs
@@ -143,8 +145,7 @@ class RobustFinetuning(LightningModule):
             adversarial = self._attack_objective(batch, texts.detach(), self.global_step, reference)
         views = self._views(pixels, adversarial.pixels, reference)
         copies = labels.repeat(self.objective.needs.adversaries)
-        texts = self._attack_texts(views, copies, texts)
-        loss, parts = self.objective.outer(views, copies, texts)
+        loss, parts = self.objective.outer(views, copies, self._attack_texts(views, copies, texts))
         if self._reports:
             found = {"train/loss": loss, **{f"train/loss_{name}": part for name, part in parts.items()}}
             self._report(found | self._describe(adversarial, pixels, views, labels, texts), batch_idx)

@@ -21,8 +21,17 @@ class ShardedStrategy(ModelParallelStrategy):
     read around the CheckpointIO, and number the optimiser's state otherwise.
     """
 
-    def __init__(self, ranks: int) -> None:
-        super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    def __init__(self, ranks: int, backend: str | None = None) -> None:
+        """
+        Args:
+            backend: of the ranks' collectives; None: Lightning's choice.
+        """
+        super().__init__(
+            data_parallel_size=ranks,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            process_group_backend=backend,
+        )
 
     @property
     def lightning_restore_optimizer(self) -> bool:

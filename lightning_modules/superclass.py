@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from configs.errors import ConfigError, DataError
 from configs.schema.attack import Attack as AttackSetting
 from lightning_modules import attacks
-from lightning_modules.answers import Answers, Columns
+from lightning_modules.answers import FORMAT, Answers, Columns
 from lightning_modules.attacks import LOSSES, Attack, misclassified, noise
 from lightning_modules.backbones import Backbone
 from lightning_modules.hierarchy import Forest, Level
@@ -97,7 +97,7 @@ class SuperclassEvaluation(LightningModule):
         for (aim, card), answers, hidden in zip(
             self.aimed.items(), made["answers"].unbind(1), made["zero_gradient"].unbind(1), strict=True
         ):
-            card.update(clean, answers.T, labels, hidden)
+            card.update(clean, answers.T.long(), labels, hidden)
             self._tell(aim, recalled)
 
     def on_test_end(self) -> None:
@@ -156,13 +156,13 @@ class SuperclassEvaluation(LightningModule):
         return [(name, place) for name in self.settings for place in range(len(self.forest.levels))]
 
     def _made(self, pixels: Tensor, labels: Tensor, index: Tensor) -> Columns:
-        """What is to be known of samples: of what each aim made of them, the predictions at all levels, int64
+        """What is to be known of samples: of what each aim made of them, the predictions at all levels, int32
         (B, aims, M), and the share of zero gradients, float32 (B, aims)."""
         seeds, truth = noise.derive(self.terms.seed, 0, index), self.clean.ancestors[:, labels]
         answers, hidden = [], []
         for name, place in self.aimed:
             found = self._attack(name, self.forest.levels[place], pixels, truth[place], seeds)
-            answers.append(self.classifier.predict(found.pixels).T)
+            answers.append(self.classifier.predict(found.pixels).T.int())
             hidden.append(found.zero_gradient)
             self._tell((name, place), len(labels))
         return {"answers": torch.stack(answers, 1), "zero_gradient": torch.stack(hidden, 1)}
@@ -175,7 +175,7 @@ class SuperclassEvaluation(LightningModule):
         """Of all that the answers depend on, beyond what the folder stands for."""
         settings = [(name, asdict(setting)) for name, setting in self.settings.items()]  # aims are in their order
         trees = [(tree.name, tree.to_dict()) for tree in self.forest.trees]
-        terms = (self.split, self.terms.seed, self.terms.fast)
+        terms = (FORMAT, self.split, self.terms.seed, self.terms.fast)
         return hashlib.sha256(json.dumps([settings, trees, terms]).encode()).hexdigest()[:8]
 
     def _attack(self, name: str, level: Level, pixels: Tensor, labels: Tensor, seeds: Tensor) -> attacks.Adversarial:

@@ -13,7 +13,7 @@ from configs.schema.hierarchy import HierarchyConfig
 from configs.schema.logging import LoggingConfig
 from configs.schema.model import ModelConfig
 from configs.schema.module import ContrastivePretraining, Module, NoFinetuning, OptimConfig, RobustFinetuning
-from configs.schema.objective import TGAZSR, Hierarchical
+from configs.schema.objective import SAFT, TGAZSR, Hierarchical
 from configs.schema.trainer import TrainerConfig
 from configs.schema.vaccination import VaccinationConfig
 
@@ -73,7 +73,7 @@ class ExperimentConfig:
         if not isinstance(self.module, RobustFinetuning):
             raise ConfigError(f"{why} module.kind={self.module.kind} trains or uses more; set trainer.strategy=ddp")
         objective = self.module.objective
-        if isinstance(objective, TGAZSR):
+        if isinstance(objective, (SAFT, TGAZSR)):
             raise ConfigError(
                 f"{why} module.objective.kind={objective.kind} reads its weights from outside; set trainer.strategy=ddp"
             )
@@ -121,6 +121,13 @@ class ExperimentConfig:
                     f"{key}.loss={getattr(attack, 'loss', None)} is for measuring; set it to objective, with "
                     "module.objective.kind=fare where training is to keep embeddings in place"
                 )
+        objective = getattr(self.module, "objective", None)
+        apart = isinstance(objective, Hierarchical) and objective.adversary == "per_level"
+        if apart and getattr(self.attack, "loss", None) != "objective":
+            raise ConfigError(
+                "module.objective.adversary=per_level has an adversary raise each level's loss, and this attack raises "
+                "another; set attack.kind=pgd and attack.loss=objective, or module.objective.adversary=leaf"
+            )
 
     def _check_vaccination(self) -> None:
         if self.vaccination is None:

@@ -33,7 +33,7 @@ class TextAttack:
 @dataclass(frozen=True)
 class Hyperbolic:
     """Images and texts on a Poincare ball, compared by distance. Radii are of the mean embedding before training, as
-    shares of the ball's radius; the scales that they set are trained.
+    shares of the ball's radius; the scales that they set are trained. A model that has a hyperbolic head keeps its own.
 
     curvature    r: the ball's radius is 1 / sqrt(r).
     power        how much of an embedding's length becomes depth, before training, which trains it: at 0 nothing, and
@@ -74,19 +74,21 @@ class Hierarchical:
 
     geometry        how images and texts are compared, in training and afterwards.
     trees           names of the trees that are trained with; null: the whole forest. Evaluation asks about all of them.
-    level_weights   of level 0 (leaves), 1, ...; null: 1 - l / (L + 1) at level l of a tree with L levels above its
-                    leaves. The leaves, which all trees share, count once a tree.
+    level_weights   of level 0 (leaves), 1, ..., and 0 beyond the last one given; null: 1 - l / (L + 1) at level l of a
+                    tree with L levels above its leaves. The leaves, which all trees share, count once a tree.
     parents         what stands for an image at the levels above: the midpoint of the batch's images of the same class,
                     over all ranks and level by level, or the image itself.
     negatives       classes of neighbouring levels, without an edge to the right one, that join the denominator of the
                     softmax.
-    adversary       one perturbation that raises the loss of all levels, of the leaves alone, or one each per level.
+    adversary       one perturbation that raises the loss of all levels, of the leaves alone, or one each per level; an
+                    attack with another loss than `objective` raises its own, of the leaves.
     train_text      whether the text tower's projection is trained with the image tower.
     text_lr_factor  its learning rate, over the image tower's.
     text_attack     null: texts are safe.
     vic_weight      lambda_1, of the distance between an adversarial image and its class text beyond `vic_radius`.
-    vic_radius      zeta_vic, in the units of the geometry's distance.
-    gap_weight      lambda_2, of parents whose norm isn't below their child's by `gap`; hyperbolic geometry only.
+    vic_radius      zeta_vic, in the units of the geometry's distance; 1 - cosine seldom reaches the default.
+    gap_weight      lambda_2, of parents whose norm isn't below their child's by `gap`; hyperbolic geometry only. While
+                    `geometry.power` is 0 all texts have one norm, and it moves nothing but the power.
     gap             zeta_gap, as a share of the ball's radius.
     gap_images      what the norm order asks of images: that a parent's midpoint lies below its children's (`parents`),
                     or that each lies above its class text (`texts`).

@@ -149,7 +149,7 @@ class _Step:
         projected = 2 * self.texts.prompts * self.plan.text_width * self.plan.width
         weights = int(objective.train_text)
         if objective.text_attack is None:
-            return (1 + weights) * projected
+            return 2 * weights * projected
         # Forwards: as they are, for the attack, perturbed. Backwards: to the attacked features, and to the weights.
         return (4 + weights) * projected + self._text_attack.flops
 

@@ -18,13 +18,14 @@ def measured(trial: Trial, metric: str) -> float:
     from experiments.analysis.loading import load_rows
     from experiments.analysis.row import where
 
-    found = {figure.name: figure for figure in figures(where(load_rows(trial.folder), stage="after"))}
-    if metric not in found:
-        raise UserError(f"{trial.folder} has no figure {metric}; let metric.name be one of {', '.join(found)}")
-    split = found[metric].settings["split"]
     allowed = OmegaConf.load(trial.folder / "config.yaml").data.val_split
-    if split != allowed:
-        raise UserError(f"{metric} of {trial.folder} is of the split {split}; a search may see {allowed} alone")
+    found = {figure.name: figure for figure in figures(where(load_rows(trial.folder), stage="after", split=allowed))}
+    if metric not in found:
+        names = ", ".join(found) or "none"
+        raise UserError(
+            f"{trial.folder} has no figure {metric} of the split {allowed}, which is all that a search may see; let "
+            f"metric.name be one of those that it has: {names}"
+        )
     return found[metric].value
 
 

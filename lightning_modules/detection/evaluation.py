@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from configs.errors import DataError
 from configs.schema.antibodies import BankConfig
 from configs.schema.open_world import OpenWorldConfig
-from lightning_modules.answers import Answers, Columns
+from lightning_modules.answers import FORMAT, Answers, Columns
 from lightning_modules.antibodies import build
 from lightning_modules.attacks import noise
 from lightning_modules.backbones import Backbone, prompt_embeddings
@@ -188,8 +188,9 @@ class OpenWorldEvaluation(LightningModule):
             return Answers(None)
         world, known = self.world, self.clean[0]  # on which thresholds are set
         banks = [(name, asdict(world.banks[name]), each.bank.digest) for name, each in texts.items()]
-        terms = (known.split, known.samples, self.terms.seed, self.terms.fast)
-        identity = json.dumps([asdict(self.settings), banks, world.vaccine, terms])
+        terms = (FORMAT, known.split, known.samples, self.terms.seed, self.terms.fast)
+        asked = replace(self.settings, attacked_samples=None)  # a sample's fate does not depend on how many there are
+        identity = json.dumps([asdict(asked), banks, world.vaccine, terms])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
         return Answers(self.folder / f"open_world-{part.split}-{digest}", self.global_rank)
 

@@ -22,7 +22,7 @@ class Hierarchical:
     an image's loss at a level is that of the midpoint of its class there; `vic` holds for leaves.
 
     Raises:
-        ConfigError: no tree has a level with anything to tell apart.
+        ConfigError: no tree has a level with anything to tell apart; the adversary aims at a level of weight 0.
     """
 
     def __init__(self, config: Config, head: Head, forest: Forest, device: torch.device) -> None:
@@ -34,9 +34,20 @@ class Hierarchical:
         weights = None if config.level_weights is None else tuple(config.level_weights)
         self.config, self.head = config, head
         self.terms = terms(forest, weights, config.negatives, device)
+        self._check_levels()
         self.sizes = [[len(names) for names in tree.levels] for tree in forest.trees]
         self.parents = [[torch.tensor(each, device=device) for each in tree.parents] for tree in forest.trees]
         self.edges = torch.tensor(edges(forest), dtype=torch.int64, device=device).reshape(-1, 2)
+
+    def _check_levels(self) -> None:
+        """What the adversary aims at must weigh something."""
+        weighed = {term.number for term in self.terms}
+        aims = {"leaf": {0}, "universal": weighed, "per_level": set(range(max(weighed, default=0) + 1))}
+        if not weighed or aims[self.config.adversary] - weighed:
+            raise ConfigError(
+                f"module.objective.level_weights={self.config.level_weights} leave the adversary "
+                f"{self.config.adversary} without a level to attack; give the levels that it aims at weights above 0"
+            )
 
     @property
     def needs(self) -> Needs:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from datamodules.manifest import Manifest
 from lightning_modules.ledger import Journal
 from tests.integration.measured import experiment, figures, fit
 
@@ -35,17 +36,17 @@ EVALUATION = {
 OOD = {"kind": "open_world", "near_ood": ["near"], "far_ood": ["far"]}
 
 
-def evaluate(path: Path, devices: int) -> list[dict[str, Any]]:
+def evaluate(path: Path, devices: int, output: int = 0) -> list[dict[str, Any]]:
     """Rows of `evaluate` in a process of its own, with Lightning's launcher for the second one."""
-    overrides = [f"output={path.parent}/{devices}", f"trainer.devices={devices}"]
+    overrides = [f"output={path.parent}/{output or devices}", f"trainer.devices={devices}"]
     command = [sys.executable, "-m", "experiments", "evaluate", str(path), *overrides]
     subprocess.run(command, check=True, capture_output=True)
-    return [json.loads(line) for line in (folder(path, devices) / "results.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder(path, output or devices) / "results.jsonl").read_text().splitlines()]
 
 
-def folder(path: Path, devices: int) -> Path:
-    """Of the only run on so many devices."""
-    (found,) = (path.parent / str(devices)).glob("*/*")
+def folder(path: Path, output: int) -> Path:
+    """Of the only run there."""
+    (found,) = (path.parent / str(output)).glob("*/*")
     return found
 
 
@@ -73,20 +74,19 @@ def test_two_processes_measure_what_one_does_and_hand_over(tiny_vit: str, tiny_d
     assert settled(folder(path, 2), "listed") == samples
     # The run on two ranks loses what the first of them had settled, and goes on as one process.
     run = folder(path, 2)
-    for file in [*run.glob("ledger/*/*/records-0.npy"), run / "evidence-before.npz", run / "results.jsonl"]:
+    for file in [*run.glob("ledger/*/*/*-0.npy"), run / "evidence-before.npz", run / "results.jsonl"]:
         file.unlink()
     left = len(settled(run, "pgd"))
     assert 0 < left < 13
-    run.parent.parent.rename(tmp_path / "moved")
-    (tmp_path / "1").rename(tmp_path / "done")
-    target = tmp_path / "1" / run.parent.name / folder_name(tmp_path / "done")
-    target.parent.mkdir(parents=True)
-    (tmp_path / "moved" / run.parent.name / run.name).rename(target)
-    same(one, evaluate(path, 1))
-    assert settled(target, "pgd") == samples
+    same(one, evaluate(path, 1, output=2))
+    assert settled(run, "pgd") == samples
 
 
-def folder_name(output: Path) -> str:
-    """Of the only run in a folder."""
-    (found,) = output.glob("*/*")
-    return found.name
+@pytest.mark.slow
+def test_adversarial_images_of_all_ranks_are_kept(tiny_vit: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    wanted = {"attacks": {"pgd": PGD}, "samples": 13, "save_adversarial": "uint8"}
+    path = experiment(tmp_path / "tiny.yaml", tiny_vit, tiny_dataset, wanted)
+    evaluate(path, 2)
+    kept = Manifest.load(folder(path, 2) / "adversarial" / "before" / "pgd")
+    assert kept.samples("test") == 13
+    assert not list(folder(path, 2).glob("ledger/*/*/images-*.npy"))

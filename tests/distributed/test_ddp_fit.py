@@ -38,7 +38,7 @@ OBJECTIVES: list[dict[str, object]] = [
 
 
 def test_two_processes_train_as_one_does(experiment_file: Experiment) -> None:
-    """Their hashes differ, since devices may change a result. The same two processes train all objectives."""
+    """The same two processes train all objectives."""
     twos = []
     for objective in OBJECTIVES:
         sections = {"module": {"kind": "robust_finetuning", "objective": objective}, "optim": SGD}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from configs.compose import Composed, compose
 from configs.errors import ConfigError, DataError
+from configs.schema.antibodies import BankConfig, FileBank, RandomBank
 from configs.schema.attack import PGD, NoAttack
 from configs.schema.objective import Hyperbolic
 from datamodules import build_datamodule
@@ -433,3 +434,25 @@ def test_a_probe_that_misses_samples_gives_no_figure(
         )
         with pytest.raises(DataError, match=f"{name} over split 'test' saw {short[number].samples} samples"):
             evaluation.rows()
+
+
+@pytest.mark.usefixtures("rows")
+def test_what_figures_depend_on_beside_the_run_is_asked_again(
+    composed: Composed, backbone: Backbone, data: ClassificationDataModule, tmp_path: Path
+) -> None:
+    """Banks that no training sees, and what is in a file that the settings name: neither has another run folder."""
+    run, written = Run.of(composed), tmp_path / "bank.jsonl"
+    written.write_text("one")
+
+    def again(**banks: BankConfig) -> bool:
+        before = run.results.stat().st_mtime_ns
+        measure(run, replace(composed.config, antibodies=banks), backbone, data, "before")
+        return run.results.stat().st_mtime_ns > before
+
+    assert again(noise=RandomBank(per_class=3))
+    assert not again(noise=RandomBank(per_class=3))
+    assert again(noise=RandomBank(per_class=4))
+    assert again(mine=FileBank(path=str(written)))
+    assert not again(mine=FileBank(path=str(written)))
+    written.write_text("another")
+    assert again(mine=FileBank(path=str(written)))

@@ -6,11 +6,12 @@ from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.schema.model import ModelConfig
-from configs.schema.objective import TextAttack
+from configs.schema.objective import Hyperbolic, TextAttack
 from lightning_modules.backbones import Backbone, class_features, load_backbone
 from lightning_modules.backbones.text_tower import TextTower
 from lightning_modules.class_texts import ClassTexts
 from lightning_modules.heads import Entry, HyperbolicHead
+from lightning_modules.hyperbolic import fit_head
 
 NAMES, TEMPLATES = ("red square", "green disc", "blue bar"), ("a {c}", "one {c}")
 WORDINGS = [[[template.replace("{c}", name) for template in TEMPLATES] for name in NAMES]]
@@ -62,6 +63,21 @@ def test_the_tower_runs_once_and_the_projection_is_followed(
     assert calls == [6]
     torch.testing.assert_close(after, class_features(backbone, NAMES, TEMPLATES))
     assert not torch.allclose(after, before.detach(), atol=1e-3)
+
+
+def test_where_the_head_alone_is_trained_no_tower_runs_again(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone.hyperbolic = fit_head(backbone, Hyperbolic(), torch.rand(4, 3, 32, 32), NAMES, TEMPLATES)
+    calls = counted(backbone, monkeypatch)
+    texts = ClassTexts(backbone, WORDINGS, trained=False, head_trained=True)
+    before = texts()
+    before.square().sum().backward()
+    assert backbone.hyperbolic.text.log_scale.grad is not None
+    with torch.no_grad():
+        backbone.hyperbolic.text.log_scale.add_(0.1)
+    assert (texts().norm(dim=1) > before.norm(dim=1)).all()
+    assert calls == [6]
 
 
 def test_nothing_trained_means_nothing_computed(backbone: Backbone) -> None:

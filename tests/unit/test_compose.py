@@ -270,7 +270,9 @@ def test_a_wrong_override_names_key_value_remedy_and_the_command_line(override: 
         ["trainer.strategy=fsdp", "attack={kind: auto_attack, steps: 2}"],
         ["trainer.strategy=fsdp", "evaluation.validation_attack={kind: square, queries: 9}"],
         ["trainer.strategy=fsdp", "module.objective={kind: tga_zsr}"],
+        ["trainer.strategy=fsdp", "module.objective={kind: saft, descriptions: none.json}"],
         ["trainer.strategy=fsdp", "trainer.compile=default"],
+        ["module.objective.adversary=per_level", "attack.loss=ce"],
     ],
 )
 def test_impossible_combinations_name_their_keys(overrides: list[str]) -> None:
@@ -365,6 +367,8 @@ OTHER_VALUES: dict[str, str] = {
     "vaccination.cache": "elsewhere",
     "data.workers": "0",
     "data.start_method": "spawn",
+    "trainer.devices": "2",
+    "trainer.nodes": "2",
     "trainer.gradient_checkpointing": "true",
     "trainer.log_every": "99",
     "trainer.checkpoint_every": "99",
@@ -404,7 +408,6 @@ def test_validation_reaches_the_hash_where_it_chooses_the_weights(key: str) -> N
     [
         "optim.lr=3e-3",
         "trainer.steps=151",
-        "trainer.devices=2",
         "trainer.precision=bf16-mixed",
         "trainer.compile=default",
         "trainer.ema=0.9",

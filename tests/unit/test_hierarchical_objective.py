@@ -117,6 +117,15 @@ def test_level_weights_and_a_leaf_adversary() -> None:
     assert every == pytest.approx(sum(by_hand(row, "both", "midpoint") for row in range(6)) / 6, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("adversary", "weights"),
+    [("leaf", [0.0, 1.0]), ("per_level", [1.0, 0.0, 1.0]), ("universal", [0.0, 0.0, 0.0, 0.0, 1.0])],
+)
+def test_an_adversary_without_a_level_to_attack_is_refused(adversary: str, weights: list[float]) -> None:
+    with pytest.raises(ConfigError, match=f"leave the adversary {adversary} without a level to attack"):
+        made(adversary=adversary, level_weights=weights)
+
+
 def test_an_adversary_per_level_raises_that_level_alone() -> None:
     objective = made(adversary="per_level")
     assert objective.needs.adversaries == 3

@@ -82,7 +82,7 @@ def test_images_are_kept_to_their_precision_and_come_in_order(tmp_path: Path, sa
     for rank, indices in enumerate([(8, 0), (3, 1)]):
         Ledger(tmp_path, rank, save).settle(records(*indices), pixels(*indices))
     ledger = Ledger(tmp_path, 0, save)
-    kept = list(ledger.kept())
+    kept = list(ledger.kept([0, 1, 3, 8]))
     assert [int(record["index"]) for record, _ in kept] == [0, 1, 3, 8]
     found = ledger.images([3, 8])
     assert found.dtype == torch.float32

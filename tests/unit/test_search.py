@@ -273,5 +273,13 @@ def test_the_objective_is_a_figure_of_the_validation_split(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"has no figure accuracy/pgd20/leaf.*accuracy/clean/leaf"):
         measured(trial, "accuracy/pgd20/leaf")
     (tmp_path / "results.jsonl").write_text(json.dumps({**ROW, "split": "val"}) + "\n")
-    with pytest.raises(UserError, match="is of the split val; a search may see holdout alone"):
+    with pytest.raises(UserError, match="has no figure accuracy/clean/leaf of the split holdout, which is all"):
         measured(trial, "accuracy/clean/leaf")
+
+
+def test_a_trial_that_was_tested_since_still_counts_by_its_validation(tmp_path: Path) -> None:
+    trial = Trial("t", {"experiment": "debug"}, (), "hash", 0, tmp_path)
+    (tmp_path / "config.yaml").write_text("data: {val_split: val, test_split: test}")
+    rows = [{**ROW, "split": split, "value": value} for split, value in (("val", 0.25), ("test", 0.75))]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert measured(trial, "accuracy/clean/leaf") == 0.25
