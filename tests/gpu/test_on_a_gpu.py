@@ -1,5 +1,7 @@
 """What a GPU may change, and what it may not. Skipped where there is none: python -m pytest -m gpu."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +75,13 @@ def test_attacks_fell_what_they_fell_on_a_processor(experiment_file: Experiment,
     assert shares[0].keys() == shares[1].keys() >= {None, *ATTACKS}
     for name, share in shares[0].items():
         assert abs(share - shares[1][name]) <= 2 / 31, name
+
+
+def test_ranks_add_up_what_lies_on_the_host(experiment_file: Experiment) -> None:
+    """Also one alone: NCCL serves what is on a GPU, and a test leaves its module on the host, figures included."""
+    measuring = {"attacks": ATTACKS, "superclass": {"attacks": ATTACKS}, "batch_size": 16, "checks": False}
+    path = experiment_file(trainer=TRAINER | {"strategy": "ddp"}, evaluation=measuring)
+    done = subprocess.run([sys.executable, "-m", "experiments", "evaluate", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = {row["attack_name"] for row in read(Run.of(compose(path)).results)}
+    assert names >= {*ATTACKS, "superclass", "pgd>leaf"}
