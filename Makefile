@@ -3,6 +3,7 @@ export UV_COMPILE_BYTECODE := 1
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 PYTHON := .venv/bin/python
+TESTS := $(PYTHON) -m pytest -n 2 --dist loadfile
 
 .PHONY: setup quickstart test fast lint clean
 
@@ -17,10 +18,10 @@ quickstart: setup
 	$(PYTHON) -m experiments quickstart
 
 test: lint
-	$(PYTHON) -m pytest
+	$(TESTS)
 
 fast: lint
-	$(PYTHON) -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 lint: setup
 	.venv/bin/ruff check .
