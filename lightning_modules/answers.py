@@ -1,7 +1,10 @@
 """What a model answered about samples, on disk as soon as it is known: a killed measurement loses a batch at most."""
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +29,7 @@ class Answers:
     def __init__(self, folder: Path | None, rank: int = 0) -> None:
         """
         Args:
-            folder: named after all that the answers depend on, FORMAT among it.
+            folder: see `within`.
         """
         self._journal = None if folder is None else Journal(folder / f"answers-{rank}.npy")
         saved = [] if folder is None else list(_saved(folder))
@@ -83,6 +86,19 @@ class Answers:
     @staticmethod
     def _places(rows: Array, wanted: Array) -> Array:
         return np.searchsorted(rows["index"], wanted).clip(max=len(rows) - 1)
+
+
+def within(folder: Path | None, name: str, identity: Sequence[Any]) -> Path | None:
+    """A folder for answers within another; None within none.
+
+    Args:
+        folder: stands for model, data and templates.
+        identity: all else that the answers depend on, as JSON takes it. The order of keys counts: columns follow it.
+    """
+    if folder is None:
+        return None
+    digest = hashlib.sha256(json.dumps([FORMAT, *identity]).encode()).hexdigest()[:8]
+    return folder / f"{name}-{digest}"
 
 
 def _saved(folder: Path) -> Iterator[Array]:

@@ -1,6 +1,5 @@
 """Attacks on every level of a class forest, and what each of them does to all the other levels."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from configs.errors import ConfigError, DataError
 from configs.schema.attack import Attack as AttackSetting
 from lightning_modules import attacks
-from lightning_modules.answers import FORMAT, Answers, Columns
+from lightning_modules.answers import Answers, Columns, within
 from lightning_modules.attacks import LOSSES, Attack, misclassified, noise
 from lightning_modules.backbones import Backbone
 from lightning_modules.hierarchy import Forest, Level
@@ -81,7 +80,7 @@ class SuperclassEvaluation(LightningModule):
     def on_test_start(self) -> None:
         """Encodes the classes of all levels, once."""
         self.classifier = LevelClassifier(self.backbone, self.forest, self.templates, self.terms.compiled)
-        self.answers = Answers(self.folder and self.folder / f"superclass-{self._digest()}", self.global_rank)
+        self.answers = Answers(within(self.folder, "superclass", self._identity()), self.global_rank)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The clean images of a batch, and all that the attacks make of them."""
@@ -171,12 +170,11 @@ class SuperclassEvaluation(LightningModule):
         if self.watcher is not None:
             self.watcher(_title(aim[0], self.forest.levels[aim[1]]), samples)
 
-    def _digest(self) -> str:
+    def _identity(self) -> list[Any]:
         """Of all that the answers depend on, beyond what the folder stands for."""
         settings = [(name, asdict(setting)) for name, setting in self.settings.items()]  # aims are in their order
         trees = [(tree.name, tree.to_dict()) for tree in self.forest.trees]
-        terms = (FORMAT, self.split, self.terms.seed, self.terms.fast)
-        return hashlib.sha256(json.dumps([settings, trees, terms]).encode()).hexdigest()[:8]
+        return [settings, trees, self.split, self.terms.seed, self.terms.fast]
 
     def _attack(self, name: str, level: Level, pixels: Tensor, labels: Tensor, seeds: Tensor) -> attacks.Adversarial:
         """What the attack makes of the images, at float32's word where it judges by itself who has fallen."""

@@ -1,7 +1,5 @@
 """Open-world scores of every split, on clean images and on what attacks on the scores make of them."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from configs.errors import DataError
 from configs.schema.antibodies import BankConfig
 from configs.schema.open_world import OpenWorldConfig
-from lightning_modules.answers import FORMAT, Answers, Columns
+from lightning_modules.answers import Answers, Columns, within
 from lightning_modules.antibodies import build
 from lightning_modules.attacks import noise
 from lightning_modules.backbones import Backbone, prompt_embeddings
@@ -184,15 +182,12 @@ class OpenWorldEvaluation(LightningModule):
 
     def _answers(self, part: Part, texts: Mapping[str, ImmuneTexts]) -> Answers:
         """What is known of a part, in a folder named after all that it depends on beyond what `folder` stands for."""
-        if self.folder is None:
-            return Answers(None)
         world, known = self.world, self.clean[0]  # on which thresholds are set
         banks = [(name, asdict(world.banks[name]), each.bank.digest) for name, each in texts.items()]
-        terms = (FORMAT, known.split, known.samples, self.terms.seed, self.terms.fast)
+        terms = (known.split, known.samples, self.terms.seed, self.terms.fast)
         asked = replace(self.settings, attacked_samples=None)  # a sample's fate does not depend on how many there are
-        identity = json.dumps([asdict(asked), banks, world.vaccine, terms])
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-        return Answers(self.folder / f"open_world-{part.split}-{digest}", self.global_rank)
+        identity = [asdict(asked), banks, world.vaccine, terms]
+        return Answers(within(self.folder, f"open_world-{part.split}", identity), self.global_rank)
 
     def _attack(self, outside: bool, pixels: Tensor, labels: Tensor, index: Tensor, rows: Tensor) -> Columns:
         """What is to be known of some places of a batch: `Observed` (R, I, S)."""
